@@ -1,0 +1,96 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Arrows of the design, enforced here: a pure target may import the standard library, Collections and
+// other pure targets; everything that touches a clock, a disk, a socket or a C library is a shell.
+
+func pure(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(name: name, dependencies: dependencies)
+}
+
+let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioEmbedded = Target.Dependency.product(name: "NIOEmbedded", package: "swift-nio")
+let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
+let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
+let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let yaml = Target.Dependency.product(name: "Yams", package: "Yams")
+let collections = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+
+let package = Package(
+  name: "leasehold",
+  products: [
+    .executable(name: "leasehold", targets: ["leasehold"])
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+    .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+  ],
+  targets: [
+    // Pure core
+    pure("Primitives"),
+    pure("Raft", ["Primitives", collections]),
+    pure("Keyspace", ["Primitives", collections]),
+    pure("Leases", ["Primitives", collections]),
+    pure("LogFormat", ["Primitives"]),
+    pure("StateMachine", ["Primitives", "Keyspace", "Leases"]),
+    pure("SidecarCore", ["Primitives", "Keyspace", collections]),
+
+    // C libraries of the system
+    .systemLibrary(
+      name: "CLibcrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(
+      name: "CNghttp2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
+
+    // Shells
+    .target(name: "Storage", dependencies: ["Primitives", "LogFormat", logging]),
+    .target(name: "PKI", dependencies: ["CLibcrypto"]),
+    .target(name: "EtcdAPI", dependencies: [protobuf], exclude: ["Protos"]),
+    .target(
+      name: "Wire",
+      dependencies: ["CNghttp2", nioCore, nioPosix, nioHTTP1, nioSSL, logging]),
+    .target(
+      name: "ClusterNode",
+      dependencies: [
+        "Primitives", "Raft", "Keyspace", "Leases", "LogFormat", "StateMachine", "Storage", "EtcdAPI",
+        "Wire", logging, nioCore,
+      ]),
+    .target(
+      name: "CacheSidecar",
+      dependencies: [
+        "Primitives", "Keyspace", "SidecarCore", "StateMachine", "ClusterNode", "Wire", logging, nioCore,
+        nioPosix, nioHTTP1,
+      ]),
+    .executableTarget(
+      name: "leasehold",
+      dependencies: [
+        "Primitives", "PKI", "Wire", "Storage", "ClusterNode", "SidecarCore", "CacheSidecar", arguments,
+        logging, yaml, nioCore, nioPosix, nioSSL,
+      ]),
+
+    // Tests
+    tests("PrimitivesTests", ["Primitives"]),
+    tests("RaftTests", ["Raft"]),
+    tests("KeyspaceTests", ["Keyspace"]),
+    tests("LeasesTests", ["Leases"]),
+    tests("StateMachineTests", ["StateMachine"]),
+    tests("StorageTests", ["Storage", "LogFormat"]),
+    tests("PKITests", ["PKI"]),
+    tests("WireTests", ["Wire", nioCore, nioPosix, nioEmbedded]),
+    tests("ClusterNodeTests", ["ClusterNode", "EtcdAPI", "Wire", nioCore, nioPosix]),
+    tests("SidecarCoreTests", ["SidecarCore"]),
+    tests("CacheSidecarTests", ["CacheSidecar", nioCore, nioPosix]),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,108 @@
+import Keyspace
+import Leases
+import NIOCore
+import Primitives
+import StateMachine
+
+// CONTRACT SKETCH of the node as its services (etcd's gRPC methods, the sidecar's embedded store) use it in process.
+// The implementation is being written beside this; signatures bind.
+
+package enum ProposalError: Error, Hashable, Sendable {
+  case noLeader
+  case notLeader
+  case tooManyRequests
+  case requestTooLarge
+  case stopped
+  case timedOut
+}
+
+package struct NodeStatus: Sendable {
+  package var clusterID: UInt64
+  package var memberID: UInt64
+  package var leaderID: UInt64
+  package var name: String
+  package var term: UInt64
+  package var raftIndex: UInt64
+  package var appliedIndex: UInt64
+  package var databaseSizeBytes: Int64
+  package var databaseInUseBytes: Int64
+  package var peerURLs: [String]
+  package var clientURLs: [String]
+}
+
+package protocol NodeHandle: Sendable {
+  var status: NodeStatus { get }
+
+  /// Commits commands as one unit of work (each at its own revision, results in order). `completion` runs on an
+  /// internal thread, in the order of the log, together with all others of the batch: hop at once, never block.
+  func propose(
+    _ commands: [Command], completion: @escaping @Sendable (Result<[CommandResult], ProposalError>) -> Void)
+
+  /// As above, but the completion runs on `eventLoop`; completions of one applied batch share one hop per loop.
+  func propose(
+    _ commands: [Command], on eventLoop: any EventLoop,
+    completion: @escaping @Sendable (Result<[CommandResult], ProposalError>) -> Void)
+
+  /// Calls back (at once, on the caller's thread, when no round is needed) when the applied state is at least as new as
+  /// everything acknowledged before the call: then `read` is linearizable.
+  func readBarrier(on eventLoop: any EventLoop, completion: @escaping @Sendable (Result<Void, ProposalError>) -> Void)
+
+  /// Runs `body` on the latest applied state under its lock. Short: page what is large.
+  func read<R>(_ body: (borrowing StateMachine) throws -> R) rethrows -> R
+
+  /// The lease clock now, as the leader would stamp it.
+  var leaseClock: LeaseClock { get }
+
+  /// A fresh random positive lease ID that is not in use.
+  func pickLeaseID() -> LeaseID
+
+  /// Opens a stream of watches whose batches arrive on `eventLoop`. See `WatchSession`.
+  func openWatchSession(on eventLoop: any EventLoop, sink: any WatchSink) -> any WatchSession
+
+  var header: (clusterID: UInt64, memberID: UInt64, term: UInt64) { get }
+}
+
+/// What one watch asks for.
+package struct WatchRequest: Sendable {
+  package var id: Int64
+  package var range: KeyRange
+  /// 0: from now on.
+  package var startRevision: Int64
+  package var wantsPrevious: Bool
+  package var filtersPuts: Bool
+  package var filtersDeletes: Bool
+  package init(
+    id: Int64, range: KeyRange, startRevision: Int64 = 0, wantsPrevious: Bool = false, filtersPuts: Bool = false,
+    filtersDeletes: Bool = false
+  ) {
+    self.id = id
+    self.range = range
+    self.startRevision = startRevision
+    self.wantsPrevious = wantsPrevious
+    self.filtersPuts = filtersPuts
+    self.filtersDeletes = filtersDeletes
+  }
+}
+
+/// Takes what a session's watches produce. All calls on the session's event loop, in order.
+package protocol WatchSink: AnyObject, Sendable {
+  /// Events of whole revisions, ascending; `revision` is the keyspace's when they were read.
+  func events(watch id: Int64, _ events: [KeyspaceEvent], revision: Int64)
+  /// The start (or the place a slow watch had reached) has been compacted: the watch is over.
+  func compacted(watch id: Int64, compactRevision: Int64, revision: Int64)
+  /// Answer to `requestProgress`: every watch of the session has been told everything up to `revision`.
+  func progress(revision: Int64)
+  /// Bytes handed over and not yet taken by the peer: the session reads no more history beyond its limit.
+  var pendingBytes: Int { get }
+}
+
+/// Event-loop bound.
+package protocol WatchSession: AnyObject {
+  /// Starts a watch; nothing is missed between `create` and the first event. Returns the revision at which it stands.
+  func create(_ request: WatchRequest) -> Int64
+  func cancel(_ id: Int64)
+  func requestProgress()
+  /// The sink has drained: go on with watches that were held back.
+  func resume()
+  func close()
+}

@@ -1,0 +1,54 @@
+/// Every limit of the product in one place. Names end in their unit.
+package enum Limits {
+  // etcd's request limits
+  /// The default of `--max-request-bytes`.
+  package static let maxRequestBytes = 1_572_864
+  /// What gRPC adds on top for the envelope before it refuses a message.
+  package static let grpcOverheadBytes = 512 * 1024
+  /// The default of `--max-txn-ops`.
+  package static let maxTxnOperations = 128
+
+  // Leases
+  /// The longest TTL that etcd grants.
+  package static let maxLeaseTTLSeconds: Int64 = 9_000_000_000
+  /// How long the lease clock may go unrecorded while leases exist and nothing else is proposed.
+  package static let leaseClockPersistIntervalMilliseconds: Int64 = 10_000
+  /// Leases and keys that one expiry command may remove, so that a storm never stalls writes.
+  package static let maxExpiriesPerCommand = 4_096
+  package static let maxExpiredKeysPerCommand = 16_384
+
+  // Consensus
+  /// Bytes of proposals waiting for the log; beyond it proposals are refused with `too many requests`.
+  package static let maxProposalBacklogBytes = 64 * 1024 * 1024
+  package static let maxProposalBacklog = 65_536
+  /// Bytes of commands that are packed into one log entry.
+  package static let maxEntryBytes = 4 * 1024 * 1024
+
+  // Log
+  package static let walSegmentBytes = 64 * 1024 * 1024
+  package static let maxWALRecordBytes = 32 * 1024 * 1024
+  /// Log bytes after which the state is written out and older segments are removed.
+  package static let snapshotAfterLogBytes = 256 * 1024 * 1024
+
+  // Watch
+  /// Bytes of events that wait for one slow stream before its watchers fall back to reading history.
+  package static let maxWatchStreamBacklogBytes = 8 * 1024 * 1024
+  package static let maxWatchersPerStream = 10_000
+
+  // HTTP and gRPC
+  package static let maxHTTPHeaderBytes = 16 * 1024
+  package static let maxHTTPBodyBytes = 8 * 1024 * 1024
+  package static let maxConcurrentStreams = 1_000
+  package static let tlsHandshakeTimeoutMilliseconds: Int64 = 10_000
+
+  // Sidecar
+  package static let maxCacheKeyBytes = 1_024
+  package static let maxEventLineBytes = 64 * 1024
+  package static let maxEntryLabels = 32
+  package static let maxEntryRefs = 10_000
+  package static let maxSubscriberNameBytes = 128
+  package static let eventHeartbeatMilliseconds: Int64 = 15_000
+  package static let stalledSubscriberMilliseconds: Int64 = 30_000
+  package static let maxDeliveryTries = 20
+  package static let maxBatchHitLines = 100_000
+}

@@ -1,0 +1,66 @@
+import Keyspace
+import Primitives
+
+/// What the log carries: every change of the replicated state, in etcd's meaning plus our native ones.
+package indirect enum Command: Hashable, Sendable {
+  case put(PutRequest)
+  case delete(DeleteRequest)
+  case transaction(TransactionRequest)
+  case compact(revision: Int64)
+  /// `id` is never 0 here: the proposer has picked one.
+  case leaseGrant(id: LeaseID, ttlMilliseconds: Int64)
+  case leaseRevoke(id: LeaseID)
+  /// One entry carries all renewals of a few milliseconds.
+  case leaseRenew(ids: [LeaseID])
+  /// Proposed by the leader alone; each deadline is checked again at apply, so a renewal that committed first wins.
+  case leaseExpire(ids: [LeaseID])
+  /// Grants `grants` and runs `request`, both or neither: when the comparisons fail, or the request is refused, no
+  /// lease is granted. Puts in the success branch may name the new leases.
+  case grantAndTransact(grants: [LeaseGrant], request: TransactionRequest)
+  /// Carries nothing but its stamp: persists the lease clock of an idle leader.
+  case tick
+}
+
+package struct LeaseGrant: Hashable, Sendable {
+  package var id: LeaseID
+  package var ttlMilliseconds: Int64
+
+  package init(id: LeaseID, ttlMilliseconds: Int64) {
+    self.id = id
+    self.ttlMilliseconds = ttlMilliseconds
+  }
+}
+
+/// The payload of one log entry: the leader's lease clock and the commands proposed since the previous entry.
+/// Bundling them costs one stamp, one record and one apply for a whole batch; each command keeps its own revision.
+package struct CommandBatch: Hashable, Sendable {
+  package var clock: LeaseClock
+  package var commands: [Command]
+
+  package init(clock: LeaseClock, commands: [Command]) {
+    self.clock = clock
+    self.commands = commands
+  }
+}
+
+/// What one command came to. Results carry the revision of the keyspace right after the command: the response header's.
+package enum CommandResult: Hashable, Sendable {
+  case put(previous: KeyRecord?, revision: Int64)
+  case delete(DeleteResult, revision: Int64)
+  case transaction(TransactionResult, revision: Int64)
+  case compacted(revision: Int64)
+  case leaseGranted(id: LeaseID, ttlMilliseconds: Int64, revision: Int64)
+  case leaseRevoked(revision: Int64)
+  /// TTLs in milliseconds beside their leases; 0 for a lease that is not there.
+  case leasesRenewed([Int64], revision: Int64)
+  case leasesExpired(count: Int, revision: Int64)
+  case ticked
+  case refused(CommandError)
+}
+
+package enum CommandError: Error, Hashable, Sendable {
+  case keyspace(KeyspaceError)
+  case leaseNotFound
+  case leaseExists
+  case leaseTTLTooLarge
+}
