@@ -3,7 +3,7 @@
 extension RaftCore {
   /// Patience is lost.
   mutating func startElection(at now: Instant, into output: inout Output) {
-    if configuration.preVote, !configuration.isSoleVoter {
+    if configuration.preVote, !isSoleVoter {
       preCampaign(at: now, into: &output)
     } else {
       campaign(at: now, into: &output)
@@ -30,7 +30,7 @@ extension RaftCore {
     vote = configuration.id
     resetElectionDeadline(now)
     state = .candidate(Ballot(candidate: configuration.id))
-    if configuration.isSoleVoter {
+    if isSoleVoter {
       becomeLeader(at: now, into: &output)
       return
     }

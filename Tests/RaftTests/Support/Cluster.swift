@@ -57,6 +57,7 @@ final class Cluster {
   func crash(_ id: NodeID, keepingWrites kept: Int = 0, tornEntries: Int = -1) {
     members[id]?.disk.crash(keepingWrites: kept, tornEntries: tornEntries)
     members[id]?.core = nil
+    if members.count == 1, let disk = members[id]?.disk { checker.crashedSoleVoter(disk) }
   }
 
   /// Gives a member that does not run a past.

@@ -30,6 +30,11 @@ struct InvariantChecker {
       term: core.term, commit: core.commitIndex, delivered: core.appliedIndex, isLeader: false, last: core.lastIndex)
   }
 
+  /// A sole voter uses a term before it is durable, as nobody hears of it; what a crash takes may come again otherwise.
+  mutating func crashedSoleVoter(_ disk: SimulatedDisk) {
+    known = known.filter { disk.holds($0.key) }
+  }
+
   /// Entries that a test puts on disks by hand.
   mutating func assume(_ entries: [Entry]) {
     var previous: Term = 0

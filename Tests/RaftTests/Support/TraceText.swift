@@ -37,7 +37,9 @@ enum TraceText {
   }
 
   static func status(_ core: RaftCore) -> String {
-    "\(role(core)), log \(core.firstIndex)...\(core.lastIndex), durable \(core.durableIndex), commit \(core.commitIndex)"
+    let log = "log \(core.firstIndex)...\(core.lastIndex), durable \(core.durableIndex), commit \(core.commitIndex)"
+    let behind = core.peersBehindLog.map { ", \($0) needs a snapshot" }.joined()
+    return "\(role(core)), \(log)\(behind)"
   }
 
   static func entry(_ text: Substring) -> Entry? {
