@@ -52,6 +52,7 @@ struct InvariantChecker {
     checkMonotony(id, core, life)
     checkLeadership(id, core, life)
     checkEntries(id, core, output)
+    for message in output.sendNow { expect(!promises(message), "\(id) sends a promise without waiting for its disk") }
     checkCommit(id, core, disks: disks)
     checkDelivery(id, output, &life)
     checkReads(id, output)
@@ -71,6 +72,16 @@ struct InvariantChecker {
     expect(promise.vote == 0 || state.vote == promise.vote, "\(held.message.from) sends before its vote is durable")
     if let entry = promise.entry {
       expect(disk.holds(entry), "\(held.message.from) promises \(entry.index)/\(entry.term), which is not durable")
+    }
+  }
+
+  /// Votes, requests for votes (the candidate's own counts) and acknowledgements stand for something on the disk.
+  private func promises(_ message: Message) -> Bool {
+    switch message.body {
+    case .voteRequest(let request): !request.isPreVote
+    case .voteResponse(let response): !response.isPreVote && response.isGranted
+    case .appendResponse(.matched): true
+    case .appendResponse(.mismatch), .appendRequest, .heartbeat, .heartbeatResponse: false
     }
   }
 
@@ -121,14 +132,16 @@ struct InvariantChecker {
         guard let term = core.term(at: index + 1) else { continue }
         let entry = EntryID(index: index + 1, term: term)
         let holders = disks.values.count { $0.holds(entry) }
-        expect(holders > disks.count / 2, "\(id) commits \(entry.index)/\(entry.term), durable on \(holders) disks only")
+        expect(
+          holders > disks.count / 2, "\(id) commits \(entry.index)/\(entry.term), durable on \(holders) disks only")
         committed.append((term, core.term))
       }
     }
     expect(core.commitIndex <= committedIndex, "\(id) believes \(core.commitIndex) committed, nobody committed it")
     guard core.commitIndex > 0, core.commitIndex <= committedIndex else { return }
     if let term = core.term(at: core.commitIndex) {
-      expect(term == committed[Int(core.commitIndex - 1)].term, "\(id): commit index names another entry than elsewhere")
+      expect(
+        term == committed[Int(core.commitIndex - 1)].term, "\(id): commit index names another entry than elsewhere")
     }
   }
 
