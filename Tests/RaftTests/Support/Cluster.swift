@@ -57,7 +57,7 @@ final class Cluster {
   func crash(_ id: NodeID, keepingWrites kept: Int = 0, tornEntries: Int = -1) {
     members[id]?.disk.crash(keepingWrites: kept, tornEntries: tornEntries)
     members[id]?.core = nil
-    if members.count == 1, let disk = members[id]?.disk { checker.crashedSoleVoter(disk) }
+    if let disk = members[id]?.disk { checker.crashed(id, disk: disk, isSoleVoter: members.count == 1) }
   }
 
   /// Gives a member that does not run a past.
@@ -72,7 +72,7 @@ final class Cluster {
   func step(_ id: NodeID, _ event: Event) -> Output {
     var output = Output()
     guard let role = core(id)?.role, let term = core(id)?.term else { return output }
-    if case .readIndex(let context) = event { checker.readIssued(context) }
+    if case .readIndex(let context) = event { checker.readIssued(context, to: id) }
     members[id]!.core!.step(event, at: now, into: &output)
     let core = members[id]!.core!
     checker.check(id, core, output, disks: members.mapValues(\.disk))

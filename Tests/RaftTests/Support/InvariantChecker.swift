@@ -21,7 +21,8 @@ struct InvariantChecker {
   /// Committed somewhere: the entry's term, and the term of the leader that committed it. Index 1 first.
   private var committed: [(term: Term, by: Term)] = []
   private var lives: [NodeID: Life] = [:]
-  private var reads: [UInt64: LogIndex] = [:]
+  /// Who was asked, and what had been committed anywhere by then.
+  private var reads: [UInt64: (member: NodeID, floor: LogIndex)] = [:]
 
   var committedIndex: LogIndex { LogIndex(committed.count) }
 
@@ -30,9 +31,11 @@ struct InvariantChecker {
       term: core.term, commit: core.commitIndex, delivered: core.appliedIndex, isLeader: false, last: core.lastIndex)
   }
 
-  /// A sole voter uses a term before it is durable, as nobody hears of it; what a crash takes may come again otherwise.
-  mutating func crashedSoleVoter(_ disk: SimulatedDisk) {
-    known = known.filter { disk.holds($0.key) }
+  /// The reads asked of a member die with it. A sole voter uses a term before it is durable, as nobody hears of it:
+  /// what a crash takes from its log may come again with another payload.
+  mutating func crashed(_ id: NodeID, disk: SimulatedDisk, isSoleVoter: Bool) {
+    reads = reads.filter { $0.value.member != id }
+    if isSoleVoter { known = known.filter { disk.holds($0.key) } }
   }
 
   /// Entries that a test puts on disks by hand.
@@ -44,7 +47,10 @@ struct InvariantChecker {
     }
   }
 
-  mutating func readIssued(_ context: UInt64) { reads[context] = committedIndex }
+  mutating func readIssued(_ context: UInt64, to id: NodeID) { reads[context] = (id, committedIndex) }
+
+  /// Reads neither answered nor refused.
+  var openReads: Int { reads.count }
 
   /// After a step that produced exactly `output`.
   mutating func check(_ id: NodeID, _ core: RaftCore, _ output: Output, disks: [NodeID: SimulatedDisk]) {
@@ -160,7 +166,7 @@ struct InvariantChecker {
   /// A read sees everything that was committed anywhere when it was asked for.
   private mutating func checkReads(_ id: NodeID, _ output: Output) {
     for (context, index) in output.readStates {
-      guard let floor = reads.removeValue(forKey: context) else {
+      guard let floor = reads.removeValue(forKey: context)?.floor else {
         violations.append("\(id): answers read \(context) that nobody waits for")
         continue
       }

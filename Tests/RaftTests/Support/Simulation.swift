@@ -190,10 +190,12 @@ struct Simulation {
         target = output.accepted?.firstIndex
       }
       if let leader = cluster.leader, cluster.answeredReads == readsBefore { read(leader) }
-      if let target, cluster.answeredReads > readsBefore, isAgreed(from: target) { return nil }
+      if let target, cluster.answeredReads > readsBefore, cluster.checker.openReads == 0, isAgreed(from: target) {
+        return nil
+      }
     }
     let states = cluster.ids.map { "\($0) \(cluster.core($0).map(TraceText.status) ?? "down")" }
-    return "no agreement after the faults: " + states.joined(separator: "; ")
+    return "no agreement after the faults, \(cluster.checker.openReads) reads open: " + states.joined(separator: "; ")
   }
 
   private func isAgreed(from target: LogIndex) -> Bool {

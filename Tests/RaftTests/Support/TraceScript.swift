@@ -12,7 +12,8 @@ import Raft
 ///     deliver [1>2] · drop [1>2] · duplicate 1>2     the messages under way (on one link)
 ///     settle                       disks and messages until nothing moves
 ///     applied 1 · compact 1 5      the state machine catches up · a snapshot replaces the log up to 5
-///     crash 1 [kept] · start 1     a crash in which `kept` writes had reached the disk
+///     crash 1 [kept [torn]] · start 1   a crash in which `kept` writes had reached the disk, and of the next one the hard
+///                                  state and `torn` entries
 ///     status                       all members
 ///
 /// `quietly` before a command leaves its trace out.
@@ -80,7 +81,9 @@ final class TraceScript {
       for word in arguments { state.set(word) }
       cluster.remember(number, hardState: state, entries: arguments.compactMap(TraceText.entry))
     case "start": cluster.start(number)
-    default: cluster.crash(number, keepingWrites: arguments.dropFirst().first.flatMap { Int($0) } ?? 0)
+    default:
+      let counts = arguments.dropFirst().compactMap { Int($0) }
+      cluster.crash(number, keepingWrites: counts.first ?? 0, tornEntries: counts.dropFirst().first ?? -1)
     }
     return true
   }
