@@ -25,6 +25,7 @@ extension RaftCore {
   ///
   /// The requests wait for term, own vote and the whole log to be durable. Thereby no answer arrives before the own
   /// vote counts, and a member that forgot its tail in a crash cannot collect votes that were given for that tail.
+  /// A sole voter leads before the term is durable: nobody hears of it, and its entries become durable after it.
   mutating func campaign(at now: Instant, into output: inout Output) {
     term += 1
     vote = configuration.id
