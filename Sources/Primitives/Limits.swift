@@ -47,6 +47,8 @@ package enum Limits {
   // Sidecar
   package static let maxCacheKeyBytes = 1_024
   package static let maxEventLineBytes = 64 * 1024
+  /// Items under one journal key: a storm of evictions costs few keys, and a chunk stays far below a request.
+  package static let maxJournalChunkItems = 1_000
   package static let maxEntryLabels = 32
   package static let maxEntryRefs = 10_000
   package static let maxSubscriberNameBytes = 128
