@@ -85,7 +85,7 @@ let package = Package(
     tests("KeyspaceTests", ["Keyspace"]),
     tests("LeasesTests", ["Leases"]),
     tests("StateMachineTests", ["StateMachine"]),
-    tests("StorageTests", ["Storage", "LogFormat"]),
+    tests("StorageTests", ["Storage", "LogFormat", "Primitives"]),
     tests("PKITests", ["PKI"]),
     tests("WireTests", ["Wire", nioCore, nioPosix, nioEmbedded]),
     tests("ClusterNodeTests", ["ClusterNode", "EtcdAPI", "Wire", nioCore, nioPosix]),

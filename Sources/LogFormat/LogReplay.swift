@@ -2,7 +2,7 @@
 /// replaces it and all behind it; a snapshot's mark voids a log that does not contain the snapshot's last entry
 /// (thesis §5.3: a follower keeps its log behind a snapshot only when index and term match).
 package struct LogReplay: Sendable {
-  /// The log holds the entries `base + 1 ... last`.
+  /// The log holds the entries `base + 1 ... last`. The snapshot that it stands on must reach to `base` at least.
   package private(set) var base: UInt64
   package private(set) var vote = PersistentVote.none
   /// Entries from `base + 1` on; those at or below `payloadFloor` without payload, since a snapshot covers them.
@@ -11,12 +11,12 @@ package struct LogReplay: Sendable {
 
   package enum Failure: Error, Hashable, Sendable, CustomStringConvertible {
     case gap(index: UInt64, expected: UInt64)
-    case belowStart(index: UInt64, base: UInt64)
+    case zeroIndex
 
     package var description: String {
       switch self {
       case .gap(let index, let expected): "entry \(index) where \(expected) is due"
-      case .belowStart(let index, let base): "entry \(index), which the log has left behind (it starts behind \(base))"
+      case .zeroIndex: "an entry without an index"
       }
     }
   }
@@ -41,9 +41,14 @@ package struct LogReplay: Sendable {
     case .snapshot(let index, let term):
       if !contains(index: index, term: term) { reset(to: index) }
     case .entry(let index, let term, let kind, let payload):
-      guard index > base else { throw .belowStart(index: index, base: base) }
+      guard index > 0 else { throw .zeroIndex }
       guard index - 1 <= last else { throw .gap(index: index, expected: last + 1) }
-      if index <= last { records.removeLast(Int(last - index + 1)) }
+      if index <= base {
+        // The segment was begun at a higher index than it then rewrote the log from, and its elders are gone.
+        reset(to: index - 1)
+      } else if index <= last {
+        records.removeLast(Int(last - index + 1))
+      }
       records.append(
         LogRecord(index: index, term: term, kind: kind, payload: index > payloadFloor ? Array(bytes[payload]) : []))
     }
