@@ -63,11 +63,20 @@ package final class RevocationList: @unchecked Sendable {
     else { throw libraryFailure("fill in a revocation list") }
     if let old { try list.copyEntries(of: old) }
     if let revoked { try list.add(revoked, at: start) }
-    // The number rises with each list: the time serves.
-    guard leasehold_add_crl_extension(new, issuer.pointer, NID_crl_number, "\(now)") == 1, X509_CRL_sort(new) == 1,
-      X509_CRL_sign(new, key.pointer, EVP_sha256()) > 0
-    else { throw libraryFailure("sign a revocation list") }
+    try list.setNumber(now)
+    guard X509_CRL_sort(new) == 1, X509_CRL_sign(new, key.pointer, EVP_sha256()) > 0 else {
+      throw libraryFailure("sign a revocation list")
+    }
     return list
+  }
+
+  /// The CRL number must rise with each list (RFC 5280, §5.2.3): the time serves.
+  private func setNumber(_ number: Int64) throws(PKIError) {
+    guard let value = ASN1_INTEGER_new() else { throw libraryFailure("number a revocation list") }
+    defer { ASN1_INTEGER_free(value) }
+    guard ASN1_INTEGER_set_int64(value, number) == 1,
+      X509_CRL_add1_ext_i2d(pointer, NID_crl_number, value, 0, 0) == 1
+    else { throw libraryFailure("number a revocation list") }
   }
 
   private func copyEntries(of old: RevocationList) throws(PKIError) {
