@@ -24,7 +24,9 @@ package struct BatchEncoder: Sendable {
   }
 
   package mutating func append(_ record: LogRecord) {
-    appendHead(.entry, payloadBytes: LogLayout.entryHeadBytes + record.payload.count, fixedBytes: LogLayout.entryHeadBytes) {
+    appendHead(
+      .entry, payloadBytes: LogLayout.entryHeadBytes + record.payload.count, fixedBytes: LogLayout.entryHeadBytes
+    ) {
       $0.storeBytes(of: record.index.littleEndian, toByteOffset: 0, as: UInt64.self)
       $0.storeBytes(of: record.term.littleEndian, toByteOffset: 8, as: UInt64.self)
       $0.storeBytes(of: record.kind, toByteOffset: 16, as: UInt8.self)

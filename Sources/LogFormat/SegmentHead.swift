@@ -47,7 +47,9 @@ package struct SegmentHead: Hashable, Sendable {
       salt: try reader.readFixed())
     let checksum = try reader.readFixed(UInt32.self)
     let padding = try reader.readFixed(UInt32.self)
-    guard checksum == head.chain, padding == 0 else { throw .malformed(offset: 0, "a segment head that fails its checksum") }
+    guard checksum == head.chain, padding == 0 else {
+      throw .malformed(offset: 0, "a segment head that fails its checksum")
+    }
     guard head.number > 0, head.firstIndex > 0 else { throw .malformed(offset: 0, "a segment head without a number") }
     return head
   }

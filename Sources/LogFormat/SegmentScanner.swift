@@ -160,7 +160,9 @@ package struct SegmentScanner {
     let payload = offset + LogLayout.recordHeadBytes
     let number = load(UInt64.self, at: payload)
     let bodyBytes = load(UInt32.self, at: payload + 8)
-    guard load(UInt32.self, at: payload + 12) == head.markCheck(number: number, bodyBytes: bodyBytes) else { return nil }
+    guard load(UInt32.self, at: payload + 12) == head.markCheck(number: number, bodyBytes: bodyBytes) else {
+      return nil
+    }
     return (number, Int(bodyBytes))
   }
 

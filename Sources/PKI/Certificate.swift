@@ -100,7 +100,8 @@ package final class Certificate: @unchecked Sendable {
         type == GEN_DNS || type == GEN_IPADD
       else { continue }
       let string = value.assumingMemoryBound(to: ASN1_STRING.self)
-      let bytes = Array(UnsafeBufferPointer(start: ASN1_STRING_get0_data(string), count: Int(ASN1_STRING_length(string))))
+      let bytes = Array(
+        UnsafeBufferPointer(start: ASN1_STRING_get0_data(string), count: Int(ASN1_STRING_length(string))))
       if type == GEN_DNS { dns.append(String(decoding: bytes, as: UTF8.self)) } else { ip.append(Self.address(bytes)) }
     }
     return (dns, ip)

@@ -159,7 +159,8 @@ package struct CertificateAuthority: Sendable {
       }
     }
     if parts.isEmpty, purpose != .client {
-      throw .invalidValidity("a certificate for a \(purpose.rawValue) needs a DNS name or IP address by which it is reached")
+      throw .invalidValidity(
+        "a certificate for a \(purpose.rawValue) needs a DNS name or IP address by which it is reached")
     }
     return parts.isEmpty ? nil : parts.joined(separator: ",")
   }
@@ -171,12 +172,10 @@ package struct CertificateAuthority: Sendable {
   }
 
   private static func checkFileName(_ name: String) throws(PKIError) {
-    let isPlain = name.utf8.allSatisfy { byte in
-      byte < 0x80 && (Character(Unicode.Scalar(byte)).isLetter || Character(Unicode.Scalar(byte)).isNumber
-        || [UInt8(ascii: "."), UInt8(ascii: "-"), UInt8(ascii: "_")].contains(byte))
-    }
+    let isPlain = name.utf8.allSatisfy { $0 == UInt8(ascii: ".") || PeerName.isNameByte($0) }
     guard isPlain, !name.isEmpty, !name.hasPrefix("."), !name.hasPrefix("-") else {
-      throw .invalidName(name, reason: "it also names the files: letters, digits, '.', '-' and '_' only, not '.' or '-' first")
+      throw .invalidName(
+        name, reason: "it also names the files: letters, digits, '.', '-' and '_' only, not '.' or '-' first")
     }
     guard name != "ca" else { throw .invalidName(name, reason: "its files would be the authority's own") }
   }

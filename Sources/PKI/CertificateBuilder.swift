@@ -26,7 +26,8 @@ struct CertificateBuilder {
     let name = X509_get_subject_name(pointer)
     let isComplete =
       X509_set_version(pointer, 2) == 1
-      && X509_NAME_add_entry_by_NID(name, NID_commonName, MBSTRING_UTF8, Array(commonName.utf8), Int32(commonName.utf8.count), -1, 0) == 1
+      && X509_NAME_add_entry_by_NID(
+        name, NID_commonName, MBSTRING_UTF8, Array(commonName.utf8), Int32(commonName.utf8.count), -1, 0) == 1
       && X509_set_pubkey(pointer, key.pointer) == 1
       && ASN1_TIME_set(X509_getm_notBefore(pointer), time_t(notBefore)) != nil
       && ASN1_TIME_set(X509_getm_notAfter(pointer), time_t(notAfter)) != nil

@@ -19,7 +19,7 @@ enum Files {
     var bytes: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 65_536)
     while true {
-      let count = Glibc.read(descriptor, &buffer, buffer.count)
+      let count = readSome(descriptor, &buffer, buffer.count)
       if count == 0 { return bytes }
       if count < 0 {
         if errno == EINTR { continue }
@@ -69,7 +69,7 @@ enum Files {
   private static func write(_ bytes: [UInt8], to descriptor: Int32) -> String? {
     var done = 0
     while done < bytes.count {
-      let count = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress! + done, bytes.count - done) }
+      let count = bytes.withUnsafeBytes { writeSome(descriptor, $0.baseAddress! + done, bytes.count - done) }
       if count < 0 {
         if errno == EINTR { continue }
         return reason()
@@ -80,6 +80,14 @@ enum Files {
   }
 
   private static func reason() -> String { String(cString: strerror(errno)) }
+}
+
+// The C functions, under names that the methods above do not hide.
+private func readSome(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer, _ count: Int) -> Int {
+  read(descriptor, buffer, count)
+}
+private func writeSome(_ descriptor: Int32, _ bytes: UnsafeRawPointer, _ count: Int) -> Int {
+  write(descriptor, bytes, count)
 }
 
 /// Seconds since 1970 by the system's clock.

@@ -22,7 +22,8 @@ package enum PKIError: Error, Hashable, Sendable, CustomStringConvertible {
     case .cannotWrite(let path, let reason): "cannot write \(path): \(reason)"
     case .alreadyExists(let path): "\(path) exists already and is not overwritten; choose another place or remove it"
     case .malformed(let source, let reason): "\(source): \(reason)"
-    case .encryptedKey(let path): "key \(path) is protected by a passphrase; store it without one, readable by its owner only"
+    case .encryptedKey(let path):
+      "key \(path) is protected by a passphrase; store it without one, readable by its owner only"
     case .keyMismatch(let certificate, let key): "key \(key) does not belong to certificate \(certificate)"
     case .invalidName(let name, let reason): "name \"\(name)\" cannot be certified: \(reason)"
     case .invalidValidity(let reason): reason

@@ -23,7 +23,8 @@ package enum TrustError: Error, Hashable, Sendable, CustomStringConvertible {
     switch self {
     case .noCertificate: "the peer sent no certificate"
     case .expired(let subject, let since): "certificate \(subject) expired \(utcText(since))"
-    case .notYetValid(let subject, let until): "certificate \(subject) is not valid before \(utcText(until)); check the clocks"
+    case .notYetValid(let subject, let until):
+      "certificate \(subject) is not valid before \(utcText(until)); check the clocks"
     case .unknownAuthority(let subject, let issuer):
       "certificate \(subject) was issued by \(issuer), which is no trusted authority here"
     case .selfSigned(let subject): "certificate \(subject) is self-signed and not trusted here"

@@ -143,7 +143,8 @@ package final class TrustStore: @unchecked Sendable {
   /// libcrypto takes an empty host for "do not check" and a leading dot for "any host below".
   private static func isSafe(_ name: PeerName) -> Bool {
     switch name {
-    case .dns(let host): PeerName.checkDNS(host.hasSuffix(".") ? String(host.dropLast()) : host, allowsWildcard: false) == nil
+    case .dns(let host):
+      PeerName.checkDNS(host.hasSuffix(".") ? String(host.dropLast()) : host, allowsWildcard: false) == nil
     case .ip(let address): PeerName.isAddress(address)
     }
   }

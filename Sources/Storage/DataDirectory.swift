@@ -102,9 +102,8 @@ package final class DataDirectory: Sendable {
     let file = "\(member)/VERSION"
     guard let text = try readFile(file) else {
       for name in ["wal", "snap"] {
-        let content = (try? POSIXDisk().list("\(member)/\(name)")) ?? []
-        if !content.isEmpty {
-          throw .foreignDirectory(path: member, reason: "it has \(name)/\(content.sorted()[0]) and no VERSION file")
+        if let first = try content("\(member)/\(name)").min() {
+          throw .foreignDirectory(path: member, reason: "it has \(name)/\(first) and no VERSION file")
         }
       }
       return try replaceFile(file, with: version + "\n")
@@ -112,6 +111,16 @@ package final class DataDirectory: Sendable {
     let found = text.hasSuffix("\n") ? String(text.dropLast()) : text
     if found != version {
       throw .otherVersion(path: member, found: "\"\(found.prefix(40))\"", supported: "\"\(version)\"")
+    }
+  }
+
+  /// Names in a directory; none when it does not exist.
+  private static func content(_ path: String) throws(StorageError) -> [String] {
+    do throws(DiskFailure) {
+      return try POSIXDisk().list(path)
+    } catch {
+      if error.code == ENOENT { return [] }
+      throw .io(error)
     }
   }
 

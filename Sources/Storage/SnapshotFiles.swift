@@ -42,7 +42,9 @@ struct SnapshotFiles: Sendable {
         var bytes = try file.readAll()
         do throws(DecodingFailure) {
           let head = try SnapshotHead.decode(file: bytes)
-          guard head.fileName == name else { throw .malformed(offset: 16, "a snapshot of another index than its name states") }
+          guard head.fileName == name else {
+            throw .malformed(offset: 16, "a snapshot of another index than its name states")
+          }
           bytes.removeFirst(LogLayout.snapshotHeadBytes)
           return Loaded(head: head, body: bytes, damaged: damaged)
         } catch {

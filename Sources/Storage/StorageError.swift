@@ -39,14 +39,16 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
     case .locked(let path, let process):
       "data directory \(path) is in use by \(process.map { "process \($0)" } ?? "another process")"
     case .identityMismatch(let path, let field, let found, let expected):
-      "data directory \(path) belongs to \(field) \(found), not to \(expected): check --name, --data-dir and the cluster's settings"
+      "data directory \(path) belongs to \(field) \(found), not to \(expected): "
+        + "check --name, --data-dir and the cluster's settings"
     case .corruptIdentity(let file, let reason):
       "identity file \(file) is unreadable: \(reason); \(Self.remedy)"
     }
   }
 
   private static let remedy =
-    "check the disk, then restore this member from a snapshot, or remove it from the cluster and let it join again with an empty directory"
+    "check the disk, then restore this member from a snapshot, "
+    + "or remove it from the cluster and let it join again with an empty directory"
 }
 
 /// A disk that failed under the running log: what is durable is unknown from here on (a second fsync would report

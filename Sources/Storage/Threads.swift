@@ -55,12 +55,14 @@ final class DedicatedThread: Sendable {
   init(name: String, _ body: @escaping @Sendable () -> Void) {
     let start = Unmanaged.passRetained(Start(name: name, body: body))
     var thread = pthread_t()
-    let code = pthread_create(&thread, nil, { argument in
-      let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
-      start.nameThread()
-      start.body()
-      return nil
-    }, start.toOpaque())
+    let code = pthread_create(
+      &thread, nil,
+      { argument in
+        let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
+        start.nameThread()
+        start.body()
+        return nil
+      }, start.toOpaque())
     guard code == 0 else { fatalError("cannot start thread \(name): \(String(cString: strerror(code)))") }
     handle = thread
   }

@@ -61,12 +61,14 @@ struct CertificateAuthorityTests {
     let root = try shop.openssl("x509", "-in", authority.certificatePath, "-noout", "-text").output
     for part in [
       "Issuer: CN = my CA", "Subject: CN = my CA", "CA:TRUE, pathlen:0", "Certificate Sign, CRL Sign",
-      "Basic Constraints: critical", "Key Usage: critical", "Subject Key Identifier", "ecdsa-with-SHA256", "NIST CURVE: P-256",
+      "Basic Constraints: critical", "Key Usage: critical", "Subject Key Identifier", "ecdsa-with-SHA256",
+      "NIST CURVE: P-256",
       "Version: 3",
     ] { #expect(root.contains(part), "\(part)") }
     let leaf = try shop.openssl("x509", "-in", issued.certificatePath, "-noout", "-text").output
     for part in [
-      "Subject: CN = node1", "CA:FALSE", "Digital Signature", "TLS Web Server Authentication, TLS Web Client Authentication",
+      "Subject: CN = node1", "CA:FALSE", "Digital Signature",
+      "TLS Web Server Authentication, TLS Web Client Authentication",
       "DNS:node1, IP Address:10.0.0.1", "Subject Key Identifier", "Authority Key Identifier",
     ] { #expect(leaf.contains(part), "\(part)") }
   }
@@ -114,7 +116,8 @@ struct CertificateAuthorityTests {
     try authority.revoke(second.certificate)
     try authority.revoke(second.certificate)
     #expect(try RevocationList.load(authority.revocationListPath)[0].count == 2)
-    let text = try shop.openssl("crl", "-in", authority.revocationListPath, "-noout", "-text", "-CAfile", authority.certificatePath)
+    let text = try shop.openssl(
+      "crl", "-in", authority.revocationListPath, "-noout", "-text", "-CAfile", authority.certificatePath)
     #expect(text.output.contains("verify OK"))
     #expect(text.output.contains(first.certificate.serial) && text.output.contains(second.certificate.serial))
     let stranger = try shop.authority("another", in: "other").issue(name: "x", purpose: .client)

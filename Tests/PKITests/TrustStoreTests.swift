@@ -13,7 +13,8 @@ struct TrustStoreTests {
     let shop = try Workshop()
     let authority = try shop.authority()
     let store = try authority.trustStore()
-    let peer = try authority.issue(name: "node1", purpose: .peer, subjectAlternativeNames: ["node1.example", "127.0.0.1", "::1"])
+    let peer = try authority.issue(
+      name: "node1", purpose: .peer, subjectAlternativeNames: ["node1.example", "127.0.0.1", "::1"])
     let chain = [peer.certificate.der]
     for role in [PeerRole.client, .server] {
       let verified = try store.verify(chainDER: chain, role: role).get()
@@ -22,7 +23,9 @@ struct TrustStoreTests {
       #expect(verified.ipAddresses == ["127.0.0.1", "::1"])
     }
     for name in ["node1.example", "NODE1.example", "127.0.0.1", "::1", "0:0:0:0:0:0:0:1"] {
-      #expect(throws: Never.self, "\(name)") { try store.verify(chainDER: chain, role: .server, name: PeerName(name)).get() }
+      #expect(throws: Never.self, "\(name)") {
+        try store.verify(chainDER: chain, role: .server, name: PeerName(name)).get()
+      }
     }
     // An authority that is sent along does no harm.
     #expect(throws: Never.self) { try store.verify(chainDER: chain + [authority.certificate.der], role: .server).get() }
@@ -33,7 +36,8 @@ struct TrustStoreTests {
     let shop = try Workshop()
     let authority = try shop.authority()
     let store = try authority.trustStore()
-    let server = try authority.issue(name: "node1", purpose: .server, subjectAlternativeNames: ["a.example", "10.0.0.1"])
+    let server = try authority.issue(
+      name: "node1", purpose: .server, subjectAlternativeNames: ["a.example", "10.0.0.1"])
     let client = try authority.issue(name: "plain", purpose: .client)
     for name in ["b.example", "node1", "a.example.evil", "10.0.0.2", ".example", "", "*.example", "a.example\0"] {
       let error = failure(store.verify(chainDER: [server.certificate.der], role: .server, name: PeerName(name)))
@@ -50,8 +54,12 @@ struct TrustStoreTests {
     let store = try authority.trustStore()
     let server = try authority.issue(name: "s", purpose: .server, subjectAlternativeNames: ["s"])
     let client = try authority.issue(name: "c", purpose: .client)
-    #expect(failure(store.verify(chainDER: [server.certificate.der], role: .client)) == .wrongPurpose(subject: "CN=s", needed: .client))
-    #expect(failure(store.verify(chainDER: [client.certificate.der], role: .server)) == .wrongPurpose(subject: "CN=c", needed: .server))
+    #expect(
+      failure(store.verify(chainDER: [server.certificate.der], role: .client))
+        == .wrongPurpose(subject: "CN=s", needed: .client))
+    #expect(
+      failure(store.verify(chainDER: [client.certificate.der], role: .server))
+        == .wrongPurpose(subject: "CN=c", needed: .server))
   }
 
   @Test("Refuses before the first and after the last day, to the second")
@@ -63,7 +71,9 @@ struct TrustStoreTests {
     let client = try authority.issue(name: "c", purpose: .client, validDays: 10, validFrom: start)
     let chain = [client.certificate.der]
     #expect(failure(store.verify(chainDER: chain, role: .client)) == .notYetValid(subject: "CN=c", until: start))
-    #expect(failure(store.verify(chainDER: chain, role: .client, at: start - 1)) == .notYetValid(subject: "CN=c", until: start))
+    #expect(
+      failure(store.verify(chainDER: chain, role: .client, at: start - 1))
+        == .notYetValid(subject: "CN=c", until: start))
     #expect(failure(store.verify(chainDER: chain, role: .client, at: start + 1)) == nil)
     let end = start + 10 * day
     #expect(failure(store.verify(chainDER: chain, role: .client, at: end - 1)) == nil)
@@ -93,7 +103,9 @@ struct TrustStoreTests {
     let own = try Certificate.load(shop.file("self.crt"))[0]
     #expect(failure(store.verify(chainDER: [own.der], role: .server)) == .selfSigned(subject: "CN=me"))
     #expect(failure(store.verify(chainDER: [], role: .server)) == .noCertificate)
-    for junk: [[UInt8]] in [[[]], [[1, 2, 3]], [own.der + [0]], [Array(own.der.dropLast())], Array(repeating: own.der, count: 11)] {
+    for junk: [[UInt8]] in [
+      [[]], [[1, 2, 3]], [own.der + [0]], [Array(own.der.dropLast())], Array(repeating: own.der, count: 11),
+    ] {
       guard case .malformed = failure(store.verify(chainDER: junk, role: .server)) else {
         Issue.record("accepted or misnamed: \(junk)")
         continue
@@ -126,7 +138,8 @@ struct TrustStoreTests {
     #expect(
       failure(store.verify(chainDER: [bad.certificate.der], role: .client))
         == .revoked(subject: "CN=bad", serial: bad.certificate.serial))
-    let late = failure(store.verify(chainDER: [good.certificate.der], role: .client, at: currentUnixSeconds() + 31 * day))
+    let late = failure(
+      store.verify(chainDER: [good.certificate.der], role: .client, at: currentUnixSeconds() + 31 * day))
     #expect(late == .revocationUnknown(issuer: "CN=test CA", reason: "CRL has expired"))
     // Without a list nothing is known of revocation, and nothing is asked.
     #expect(failure(try authority.trustStore().verify(chainDER: [bad.certificate.der], role: .client)) == nil)
@@ -144,23 +157,33 @@ struct TrustStoreTests {
   @Test("Chains over an intermediate authority verify, from the root or from the intermediate as anchor")
   func intermediate() throws {
     let shop = try Workshop()
-    try shop.write("ca.ext", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\nsubjectKeyIdentifier=hash\n")
+    try shop.write(
+      "ca.ext", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\nsubjectKeyIdentifier=hash\n")
     try shop.write("leaf.ext", "basicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\nsubjectAltName=DNS:leaf\n")
     let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    try shop.run(["req", "-x509"] + ec + ["-keyout", "root.key", "-out", "root.crt", "-days", "9", "-subj", "/CN=root"])
+    try shop.run(
+      ["req", "-x509"] + ec + ["-keyout", "root.key", "-out", "root.crt", "-days", "9", "-subj", "/CN=root"])
     try shop.run(["req"] + ec + ["-keyout", "mid.key", "-out", "mid.csr", "-subj", "/CN=mid"])
-    try shop.run(["x509", "-req", "-in", "mid.csr", "-CA", "root.crt", "-CAkey", "root.key", "-CAcreateserial", "-days", "9", "-extfile", "ca.ext", "-out", "mid.crt"])
+    try shop.run([
+      "x509", "-req", "-in", "mid.csr", "-CA", "root.crt", "-CAkey", "root.key", "-CAcreateserial", "-days", "9",
+      "-extfile", "ca.ext", "-out", "mid.crt",
+    ])
     try shop.run(["req"] + ec + ["-keyout", "leaf.key", "-out", "leaf.csr", "-subj", "/CN=leaf"])
-    try shop.run(["x509", "-req", "-in", "leaf.csr", "-CA", "mid.crt", "-CAkey", "mid.key", "-CAcreateserial", "-days", "9", "-extfile", "leaf.ext", "-out", "leaf.crt"])
+    try shop.run([
+      "x509", "-req", "-in", "leaf.csr", "-CA", "mid.crt", "-CAkey", "mid.key", "-CAcreateserial", "-days", "9",
+      "-extfile", "leaf.ext", "-out", "leaf.crt",
+    ])
     let leaf = try Certificate.load(shop.file("leaf.crt"))[0].der
     let mid = try Certificate.load(shop.file("mid.crt"))[0].der
     let root = try TrustStore.load(caPath: shop.file("root.crt"))
     let anchor = try TrustStore.load(caPath: shop.file("mid.crt"))
     #expect(failure(root.verify(chainDER: [leaf, mid], role: .server, name: .dns("leaf"))) == nil)
-    #expect(failure(root.verify(chainDER: [leaf], role: .server)) == .unknownAuthority(subject: "CN=leaf", issuer: "CN=mid"))
+    #expect(
+      failure(root.verify(chainDER: [leaf], role: .server)) == .unknownAuthority(subject: "CN=leaf", issuer: "CN=mid"))
     #expect(failure(anchor.verify(chainDER: [leaf], role: .server)) == nil)
     // A leaf may not act as an authority.
-    #expect(failure(anchor.verify(chainDER: [leaf], role: .client)) == .wrongPurpose(subject: "CN=leaf", needed: .client))
+    #expect(
+      failure(anchor.verify(chainDER: [leaf], role: .client)) == .wrongPurpose(subject: "CN=leaf", needed: .client))
   }
 
   @Test("One store serves many threads at once")

@@ -72,9 +72,13 @@ private let workload: [WorkloadStep] = [
   .append([LogAppend(records: records(13...13, term: 2, bytes: 9_000))]),
   .append([LogAppend(records: records(14...18, term: 2, bytes: 600)), LogAppend(records: records(19...20, term: 2))]),
   .snapshot(index: 16, term: 2),
-  .append([LogAppend(vote: PersistentVote(term: 3, vote: 0, commit: 16), records: records(18...22, term: 3, bytes: 700))]),
+  .append([
+    LogAppend(vote: PersistentVote(term: 3, vote: 0, commit: 16), records: records(18...22, term: 3, bytes: 700))
+  ]),
   .snapshot(index: 40, term: 4),
-  .append([LogAppend(vote: PersistentVote(term: 4, vote: 9, commit: 40), records: records(41...44, term: 4, bytes: 800))]),
+  .append([
+    LogAppend(vote: PersistentVote(term: 4, vote: 9, commit: 40), records: records(41...44, term: 4, bytes: 800))
+  ]),
   .append([LogAppend(records: records(45...52, term: 4, bytes: 500))]),
   .snapshot(index: 50, term: 4),
   .append([LogAppend(vote: PersistentVote(term: 4, vote: 9, commit: 51), records: records(53...54, term: 4))]),
@@ -137,7 +141,9 @@ private func checkRecovery(_ disk: SimulatedDisk, _ progress: Progress, _ label:
   let (log, recovered) = try SynchronousLog.open(directory: directory, options: options, disk: disk)
   let match = progress.possible.first { $0.matches(recovered) }
   guard var model = match else {
-    Issue.record("\(label): recovered \(recovered.records.map(\.index)), vote \(recovered.vote), snapshot \(recovered.snapshot?.index ?? 0); reported \(progress.reported.records.map(\.index)), vote \(progress.reported.vote)")
+    let found = "recovered \(recovered.records.map(\.index)), \(recovered.vote), \(recovered.snapshot?.index ?? 0)"
+    let reported = progress.reported
+    Issue.record("\(label): \(found); reported \(reported.records.map(\.index)), \(reported.vote)")
     return
   }
   let next = (model.records.last?.index ?? model.snapshot?.index ?? 0) + 1

@@ -63,7 +63,9 @@ struct LogDamageTests {
           prefix = Array(bytes.prefix(scan.end - 1))
         }
         let batchStart = starts.count > 1 ? starts[1] : LogLayout.segmentHeadBytes
-        for offset in batchStart..<bytes.count where bytes[offset] != 0 { disk.flip(path, at: offset, mask: bytes[offset]) }
+        for offset in batchStart..<bytes.count where bytes[offset] != 0 {
+          disk.flip(path, at: offset, mask: bytes[offset])
+        }
       }
       #expect(throws: StorageError.self, "\(damage)") { try open(disk) }
     }

@@ -151,7 +151,8 @@ struct SegmentScannerTests {
   @Test("Fuzz: no input makes the scanner crash, and records come out in whole batches", arguments: 0..<8)
   func fuzz(seed: UInt64) throws {
     var generator = SeededGenerator(seed: seed)
-    let (bytes, starts) = segment([records(1...2, bytes: 90), records(3...5, bytes: 30), records(6...9)], fileBytes: 1_500)
+    let (bytes, starts) = segment(
+      [records(1...2, bytes: 90), records(3...5, bytes: 30), records(6...9)], fileBytes: 1_500)
     for _ in 0..<1_500 {
       var mutated = bytes
       for _ in 0..<Int.random(in: 1...6, using: &generator) { mutate(&mutated, from: starts, &generator) }
@@ -159,7 +160,9 @@ struct SegmentScannerTests {
       #expect([[], [1, 2], [1, 2, 3, 4, 5], Array(1...9)].contains(result.indexes))
     }
     for _ in 0..<300 {
-      let noise = (0..<Int.random(in: 0...600, using: &generator)).map { _ in UInt8.random(in: 0...255, using: &generator) }
+      let noise = (0..<Int.random(in: 0...600, using: &generator)).map { _ in
+        UInt8.random(in: 0...255, using: &generator)
+      }
       _ = try? scan(noise)
       _ = try? scan(Array(bytes.prefix(LogLayout.segmentHeadBytes)) + noise)
       _ = try? SnapshotHead.decode(file: noise)

@@ -7,5 +7,7 @@ func record(_ index: UInt64, term: UInt64 = 1, _ text: String = "x") -> LogRecor
 }
 
 func records(_ range: ClosedRange<UInt64>, term: UInt64 = 1, bytes: Int = 1) -> [LogRecord] {
-  range.map { LogRecord(index: $0, term: term, kind: 1, payload: [UInt8](repeating: UInt8($0 & 0x7f) + 1, count: bytes)) }
+  range.map {
+    LogRecord(index: $0, term: term, kind: 1, payload: [UInt8](repeating: UInt8($0 & 0x7f) + 1, count: bytes))
+  }
 }

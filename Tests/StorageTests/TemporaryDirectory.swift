@@ -1,9 +1,10 @@
+import Storage
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
   import Musl
 #endif
-import Storage
 
 /// A directory that goes away with the test.
 final class TemporaryDirectory {

@@ -69,7 +69,9 @@ struct WriteAheadLogTests {
     let place = TemporaryDirectory()
     let (log, _) = try WriteAheadLog.open(directory: place.path, options: options)
     let reports = Reports()
-    for index in UInt64(1)...1_000 { log.append(LogAppend(records: records(index...index, bytes: 500)) { reports.note(index) }) }
+    for index in UInt64(1)...1_000 {
+      log.append(LogAppend(records: records(index...index, bytes: 500)) { reports.note(index) })
+    }
     await reports.wait(for: 1_000)
     let before = log.metrics.segmentCount
     await withCheckedContinuation { continuation in
