@@ -42,11 +42,12 @@ package struct BatchEncoder: Sendable {
     }
   }
 
-  package mutating func appendSnapshotMark(index: UInt64, term: UInt64) {
+  package mutating func appendSnapshotMark(index: UInt64, term: UInt64, restartsLog: Bool) {
     let size = LogLayout.snapshotMarkPayloadBytes
     appendHead(.snapshotMark, payloadBytes: size, fixedBytes: size) {
       $0.storeBytes(of: index.littleEndian, toByteOffset: 0, as: UInt64.self)
       $0.storeBytes(of: term.littleEndian, toByteOffset: 8, as: UInt64.self)
+      $0.storeBytes(of: restartsLog ? 1 : 0, toByteOffset: 16, as: UInt8.self)
     }
   }
 

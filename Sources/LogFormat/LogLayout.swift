@@ -18,6 +18,8 @@
 /// A batch is written only after the one before it is durable. Therefore a valid mark behind a damaged batch proves
 /// that the damaged batch had been durable once: that is corruption, and not a torn write.
 ///
+/// The first batch of each segment repeats the vote, so that no older segment is needed for it.
+///
 /// Files are filled with zeros and synced before they become segments, so that fdatasync has no metadata to write, and
 /// so that a sector which a power cut kept from the disk reads as zeros: a batch is taken for torn only when such a
 /// blank sector lies where its damage is.
@@ -53,7 +55,7 @@ package enum LogLayout {
   package static let markPayloadBytes = 16
   package static let entryHeadBytes = 17
   package static let votePayloadBytes = 24
-  package static let snapshotMarkPayloadBytes = 16
+  package static let snapshotMarkPayloadBytes = 17
   package static let snapshotHeadBytes = 48
 
   /// The unit that a disk writes whole or not at all.

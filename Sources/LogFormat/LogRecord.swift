@@ -36,6 +36,7 @@ package struct PersistentVote: Hashable, Sendable {
 package enum ScannedRecord: Hashable, Sendable {
   case entry(index: UInt64, term: UInt64, kind: UInt8, payload: Range<Int>)
   case vote(PersistentVote)
-  /// A snapshot up to this entry is durable: where the log disagrees with it, the log before this record is void.
-  case snapshot(index: UInt64, term: UInt64)
+  /// A snapshot up to this entry is durable. When the log did not contain that entry, it restarts behind it: all
+  /// entries before this record are void.
+  case snapshot(index: UInt64, term: UInt64, restartsLog: Bool)
 }

@@ -1,6 +1,5 @@
 /// Builds the log from its records in the order in which they were written: an entry at or below the last index
-/// replaces it and all behind it; a snapshot's mark voids a log that does not contain the snapshot's last entry
-/// (thesis §5.3: a follower keeps its log behind a snapshot only when index and term match).
+/// replaces it and all behind it; the mark of a received snapshot may restart the log.
 package struct LogReplay: Sendable {
   /// The log holds the entries `base + 1 ... last`. The snapshot that it stands on must reach to `base` at least.
   package private(set) var base: UInt64
@@ -38,8 +37,8 @@ package struct LogReplay: Sendable {
     switch record {
     case .vote(let vote):
       self.vote = vote
-    case .snapshot(let index, let term):
-      if !contains(index: index, term: term) { reset(to: index) }
+    case .snapshot(let index, _, let restartsLog):
+      if restartsLog { reset(to: index) }
     case .entry(let index, let term, let kind, let payload):
       guard index > 0 else { throw .zeroIndex }
       guard index - 1 <= last else { throw .gap(index: index, expected: last + 1) }
@@ -54,7 +53,8 @@ package struct LogReplay: Sendable {
     }
   }
 
-  /// Whether a snapshot up to this entry agrees with the log. One that ends where the log starts, or before, does.
+  /// Whether a snapshot up to this entry agrees with the log (thesis §5.3: only then is the log behind it kept). One
+  /// that ends where the log starts, or before, does: its mark has been read.
   package func contains(index: UInt64, term: UInt64) -> Bool {
     index <= base || self.term(at: index) == term
   }

@@ -30,8 +30,10 @@ package enum TrustError: Error, Hashable, Sendable, CustomStringConvertible {
     case .selfSigned(let subject): "certificate \(subject) is self-signed and not trusted here"
     case .badSignature(let subject): "certificate \(subject) has a signature that is not its issuer's"
     case .wrongPurpose(let subject, let needed): "certificate \(subject) may not be used as a \(needed.rawValue)'s"
+    case .wrongName(let expected, let found) where found.isEmpty:
+      "the certificate is not for \(expected), but for no name at all"
     case .wrongName(let expected, let found):
-      "the certificate is not for \(expected), but for \(found.isEmpty ? "no name at all" : found.joined(separator: ", "))"
+      "the certificate is not for \(expected), but for \(found.joined(separator: ", "))"
     case .revoked(let subject, let serial): "certificate \(subject) (serial \(serial)) has been revoked"
     case .revocationUnknown(let issuer, let reason): "revocation by \(issuer) cannot be checked: \(reason)"
     case .malformed(let reason): "the peer's certificates are unreadable: \(reason)"

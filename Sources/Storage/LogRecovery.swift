@@ -15,8 +15,8 @@ struct LogRecovery {
   struct Result {
     var recovered: RecoveredLog
     var position: LogWriter.Position
-    /// The log must first record the snapshot, because it does not continue it.
-    var mustNoteSnapshot: Bool
+    /// The log must first record the snapshot, because what it holds does not lead up to it.
+    var mustNoteRestart: Bool
   }
 
   /// - Parameter directory: the member's directory, which holds (or will hold) `wal` and `snap`.
@@ -50,7 +50,7 @@ struct LogRecovery {
           directory: walDirectory, reason: "there is snapshot \(loaded.head.fileName) and no log file beside it")
       }
       return Result(
-        recovered: RecoveredLog(vote: .none, snapshot: nil, records: []), position: position, mustNoteSnapshot: false)
+        recovered: RecoveredLog(vote: .none, snapshot: nil, records: []), position: position, mustNoteRestart: false)
     }
     var replay = LogReplay(firstIndex: first.firstIndex, payloadFloor: snapshotIndex)
     for (order, file) in files.run.enumerated() {
@@ -195,7 +195,7 @@ struct LogRecovery {
       recovered: RecoveredLog(
         vote: vote, snapshot: loaded.map { ($0.head.index, $0.head.term, $0.body) },
         records: replay.records(behind: position.snapshotIndex), warnings: warnings),
-      position: position, mustNoteSnapshot: mustNote)
+      position: position, mustNoteRestart: mustNote)
   }
 
   /// The index of the snapshot before the newest, when the log reaches back to it.

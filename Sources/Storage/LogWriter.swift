@@ -1,4 +1,5 @@
 import LogFormat
+import Primitives
 
 /// The batch logic of the log, without its thread: whoever owns the writer calls it, one call at a time.
 /// Every method that throws leaves the writer unusable: the disk's state is unknown then, and the process must stop.
@@ -46,6 +47,8 @@ final class LogWriter {
       try roll(batchBytes: 0)
     } else {
       encoder.begin(number: position.nextBatch, chain: position.chain)
+      // A crash may have come between a segment and its first batch.
+      if position.nextBatch == 1 { appendVote() }
       gauges.noteSegments(position.segments.count)
       try supply.prepareAhead()
     }
@@ -61,26 +64,34 @@ final class LogWriter {
     try flush()
   }
 
-  /// Records that a snapshot up to this entry is durable, which voids a log that does not contain that entry
+  /// Records that a snapshot up to this entry is durable. A log that does not contain that entry restarts behind it
   /// (thesis §5.3).
   /// - Returns: files of segments that no kept snapshot needs any more.
   func noteSnapshot(index: UInt64, term: UInt64) throws(DiskFailure) -> [String] {
+    guard index > position.snapshotIndex else { return [] }
+    let agrees = index <= position.lastIndex && position.terms.term(at: index) == term
+    return try writeSnapshotMark(index: index, term: term, restartsLog: !agrees)
+  }
+
+  /// As above, for a snapshot that recovery found unrecorded and contradicting the log.
+  func noteRestart(index: UInt64, term: UInt64) throws(DiskFailure) -> [String] {
+    try writeSnapshotMark(index: index, term: term, restartsLog: true)
+  }
+
+  private func writeSnapshotMark(index: UInt64, term: UInt64, restartsLog: Bool) throws(DiskFailure) -> [String] {
     try flush()
     try makeRoom(LogLayout.recordHeadBytes + LogLayout.snapshotMarkPayloadBytes)
-    encoder.appendSnapshotMark(index: index, term: term)
+    encoder.appendSnapshotMark(index: index, term: term, restartsLog: restartsLog)
     waitingRecords += 1
     try flush()
-    if index > position.snapshotIndex {
-      let agrees = index <= position.lastIndex && position.terms.term(at: index) == term
-      // A log that starts anew cannot continue an older snapshot.
-      position.spareIndex = agrees ? position.snapshotIndex : 0
-      position.snapshotIndex = index
-      if !agrees {
-        position.lastIndex = index
-        position.terms = TermRuns()
-      }
-      position.terms.removeBelow(index)
+    // A log that starts anew cannot continue an older snapshot.
+    position.spareIndex = restartsLog ? 0 : position.snapshotIndex
+    position.snapshotIndex = index
+    if restartsLog {
+      position.lastIndex = index
+      position.terms = TermRuns()
     }
+    position.terms.removeBelow(index)
     return forgetCoveredSegments()
   }
 
@@ -123,6 +134,7 @@ final class LogWriter {
     var expected = first.index
     for record in request.records {
       precondition(record.index == expected, "append with a gap before entry \(record.index)")
+      precondition(record.payload.count <= Limits.maxWALRecordBytes, "entry \(record.index) is too large for the log")
       expected += 1
     }
   }
@@ -181,12 +193,15 @@ final class LogWriter {
     position.chain = head.chain
     position.nextBatch = 1
     encoder.begin(number: 1, chain: head.chain)
-    if position.vote != .none {
-      encoder.append(position.vote)
-      waitingRecords += 1
-    }
+    appendVote()
     gauges.noteSegments(position.segments.count)
     try supply.prepareAhead()
+  }
+
+  private func appendVote() {
+    if position.vote == .none { return }
+    encoder.append(position.vote)
+    waitingRecords += 1
   }
 
   /// A segment is covered when its successor starts at or below the first entry behind the snapshot. The log keeps

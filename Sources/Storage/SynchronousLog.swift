@@ -30,8 +30,8 @@ package final class SynchronousLog {
     do throws(DiskFailure) {
       let log = try SynchronousLog(
         directory: directory, options: options, disk: disk, worker: worker, position: result.position)
-      if result.mustNoteSnapshot, let snapshot = result.recovered.snapshot {
-        try log.clearAway(log.writer.noteSnapshot(index: snapshot.index, term: snapshot.term))
+      if result.mustNoteRestart, let snapshot = result.recovered.snapshot {
+        try log.clearAway(log.writer.noteRestart(index: snapshot.index, term: snapshot.term))
       }
       log.gauges.noteRecovered(bytes: result.recovered.records.reduce(0) { $0 + Int64($1.encodedBytes) })
       return (log, result.recovered)

@@ -84,6 +84,46 @@ private let workload: [WorkloadStep] = [
   .append([LogAppend(vote: PersistentVote(term: 4, vote: 9, commit: 51), records: records(53...54, term: 4))]),
 ]
 
+/// Steps as a cluster might cause them, from a seed.
+private func randomWorkload(_ generator: inout SeededGenerator) -> [WorkloadStep] {
+  var model = ModelLog()
+  var term: UInt64 = 1
+  var steps: [WorkloadStep] = []
+  for _ in 0..<Int.random(in: 5...25, using: &generator) {
+    let start = model.snapshot?.index ?? 0
+    let last = model.records.last?.index ?? start
+    if Int.random(in: 0..<5, using: &generator) == 0 { term += 1 }
+    let step: WorkloadStep
+    switch Int.random(in: 0..<12, using: &generator) {
+    case 0 where !model.records.isEmpty:
+      let record = model.records.randomElement(using: &generator)!
+      step = .snapshot(index: record.index, term: record.term)
+    case 1:
+      step = .snapshot(index: last + UInt64.random(in: 1...30, using: &generator), term: term)
+    case 2 where !model.records.isEmpty && model.records[0].term < term:
+      // A received snapshot that contradicts an entry of the log.
+      let index = UInt64.random(in: start + 1...last, using: &generator)
+      step = .snapshot(index: index, term: term)
+    default:
+      var group: [LogAppend] = []
+      var end = last
+      for _ in 0..<Int.random(in: 1...4, using: &generator) {
+        let rewrites = end > start && Int.random(in: 0..<4, using: &generator) == 0
+        let first = rewrites ? UInt64.random(in: start + 1...end, using: &generator) : end + 1
+        end = first + UInt64.random(in: 0...6, using: &generator)
+        let bytes = [1, 40, 500, 1_300, 5_000].randomElement(using: &generator)!
+        let vote = Bool.random(using: &generator) ? PersistentVote(term: term, vote: 3, commit: start) : nil
+        if rewrites { term += 1 }
+        group.append(LogAppend(vote: vote, records: records(first...end, term: term, bytes: bytes)))
+      }
+      step = .append(group)
+    }
+    model.apply(step)
+    steps.append(step)
+  }
+  return steps
+}
+
 private let options = LogOptions(segmentBytes: 4_096)
 private let directory = "/member"
 
@@ -94,13 +134,15 @@ private struct Progress {
 }
 
 /// Runs the workload until the end or the power cut.
-private func run(_ disk: SimulatedDisk, _ options: LogOptions = options) -> Progress {
+private func run(
+  _ disk: SimulatedDisk, _ steps: [WorkloadStep] = workload, _ options: LogOptions = options
+) -> Progress {
   var progress = Progress()
   guard let (log, _) = try? SynchronousLog.open(directory: directory, options: options, disk: disk) else {
     progress.possible = [progress.reported]
     return progress
   }
-  for step in workload {
+  for step in steps {
     progress.possible = [progress.reported]
     switch step {
     case .append(let requests):
@@ -220,11 +262,41 @@ struct CrashSimulationTests {
     let lazy = LogOptions(segmentBytes: options.segmentBytes, unsafeNoFsync: true)
     let disk = SimulatedDisk()
     disk.crash(atOperation: 30)
-    let progress = run(disk, lazy)
+    let progress = run(disk, workload, lazy)
     var generator = SeededGenerator(seed: 1)
     disk.losePower(tearing: false, generator: &generator)
     let (_, recovered) = try SynchronousLog.open(directory: directory, options: options, disk: disk)
     #expect(!progress.reported.records.isEmpty)
     #expect(!progress.possible.contains { $0.matches(recovered) })
+  }
+
+  @Test("Random workloads, power lost at a random operation", arguments: 0..<4)
+  func randomWorkloads(block: UInt64) throws {
+    for seed in block * 100..<(block + 1) * 100 {
+      var generator = SeededGenerator(seed: seed)
+      let steps = randomWorkload(&generator)
+      let full = SimulatedDisk()
+      _ = run(full, steps)
+      for _ in 0..<3 { try crashOnce(steps, operations: full.operations, "seed \(seed)", &generator) }
+    }
+  }
+
+  private func crashOnce(
+    _ steps: [WorkloadStep], operations: Int, _ label: String, _ generator: inout SeededGenerator
+  ) throws {
+    let disk = SimulatedDisk()
+    disk.crash(atOperation: Int.random(in: 1...operations, using: &generator))
+    let progress = run(disk, steps)
+    disk.losePower(tearing: true, generator: &generator)
+    if Bool.random(using: &generator) {
+      disk.crash(atOperation: Int.random(in: 1...12, using: &generator))
+      _ = try? SynchronousLog.open(directory: directory, options: options, disk: disk)
+      disk.losePower(tearing: true, generator: &generator)
+    }
+    do {
+      try checkRecovery(disk, progress, label)
+    } catch {
+      Issue.record("\(label): \(error)")
+    }
   }
 }

@@ -4,6 +4,12 @@ import Storage
 import Synchronization
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
 private let options = LogOptions(segmentBytes: 64 * 1024)
 
 /// Collects what completions report, and lets a test wait for a count.
@@ -132,6 +138,37 @@ struct WriteAheadLogTests {
     let message = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
     #expect(message.contains("leasehold stops: cannot write /member/wal/"))
     #expect(message.contains("nothing after this is durable"))
+  }
+
+  @Test("A process that is killed amid its work loses nothing that it reported", arguments: [40, 700, 2_100])
+  func killed(afterReports count: UInt64) async throws {
+    let place = TemporaryDirectory()
+    await #expect(processExitsWith: .signal(SIGKILL)) { [path = place.path as String, count = count as UInt64] in
+      let reported = open("\(path)/reported", O_RDWR | O_CREAT, 0o600)
+      let (log, _) = try WriteAheadLog.open(directory: path, options: LogOptions(segmentBytes: 64 * 1024))
+      for index in UInt64(1)...10_000 {
+        let append = LogAppend(records: records(index...index, bytes: 300)) {
+          var number = index
+          pwrite(reported, &number, 8, 0)
+          if index % 500 == 0 { log.installSnapshot(index: index - 100, term: 1, bytes: [1]) }
+          if index == count { kill(getpid(), SIGKILL) }
+        }
+        log.append(append)
+      }
+      log.close()
+    }
+    let reported = try place.read("\(place.path)/reported").enumerated().reduce(UInt64(0)) {
+      $0 | UInt64($1.element) << UInt64(8 * $1.offset)
+    }
+    #expect(reported == count)
+    let (log, recovered) = try WriteAheadLog.open(directory: place.path, options: options)
+    let last = recovered.records.last?.index ?? 0
+    #expect(last >= reported)
+    let first = try #require(recovered.records.first?.index)
+    #expect(first == (recovered.snapshot?.index ?? 0) + 1)
+    #expect(recovered.records == records(first...last, bytes: 300))
+    log.append(LogAppend(records: records(last + 1...last + 1)))
+    log.close()
   }
 
   @Test("A full disk at the start is an error that says so")
