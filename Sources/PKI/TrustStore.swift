@@ -65,11 +65,11 @@ package final class TrustStore: @unchecked Sendable {
   /// Decides whether to trust a peer. Blocks for some 100 µs (signatures): call it off the event loop.
   /// - Parameters:
   ///   - chainDER: the leaf first, then what else the peer sent, in any order.
-  ///   - role: what the peer is: a server's certificate must be good for serverAuth, a client's for clientAuth.
-  ///   - name: by which the peer was reached; must be among its alternative names (the common name does not count).
+  ///   - purpose: what the peer is: a server's certificate must be good for serverAuth, a client's for clientAuth.
+  ///   - hostName: by which the peer was reached; must be among its alternative names (the common name does not count).
   ///   - time: seconds since 1970.
   package func verify(
-    chainDER: [[UInt8]], role: PeerRole, name: PeerName? = nil, at time: Int64 = currentUnixSeconds()
+    chainDER: [[UInt8]], purpose role: PeerRole, hostName name: PeerName? = nil, at time: Int64 = currentUnixSeconds()
   ) -> Result<VerifiedPeer, TrustError> {
     guard let leafDER = chainDER.first else { return .failure(.noCertificate) }
     guard chainDER.count <= Self.maxChainCertificates else {

@@ -25,7 +25,7 @@ struct CertificateAuthorityTests {
     let shop = try Workshop()
     let store = try shop.authority().trustStore()
     let issued = try CertificateAuthority.load(directory: shop.file("ca")).issue(name: "me", purpose: .client)
-    #expect(throws: Never.self) { try store.verify(chainDER: [issued.certificate.der], role: .client).get() }
+    #expect(throws: Never.self) { try store.verify(chainDER: [issued.certificate.der], purpose: .client).get() }
   }
 
   @Test("openssl verifies what was issued, for its purpose, name and address only")

@@ -17,18 +17,20 @@ struct TrustStoreTests {
       name: "node1", purpose: .peer, subjectAlternativeNames: ["node1.example", "127.0.0.1", "::1"])
     let chain = [peer.certificate.der]
     for role in [PeerRole.client, .server] {
-      let verified = try store.verify(chainDER: chain, role: role).get()
+      let verified = try store.verify(chainDER: chain, purpose: role).get()
       #expect(verified.commonName == "node1")
       #expect(verified.dnsNames == ["node1.example"])
       #expect(verified.ipAddresses == ["127.0.0.1", "::1"])
     }
     for name in ["node1.example", "NODE1.example", "127.0.0.1", "::1", "0:0:0:0:0:0:0:1"] {
       #expect(throws: Never.self, "\(name)") {
-        try store.verify(chainDER: chain, role: .server, name: PeerName(name)).get()
+        try store.verify(chainDER: chain, purpose: .server, hostName: PeerName(name)).get()
       }
     }
     // An authority that is sent along does no harm.
-    #expect(throws: Never.self) { try store.verify(chainDER: chain + [authority.certificate.der], role: .server).get() }
+    #expect(throws: Never.self) {
+      try store.verify(chainDER: chain + [authority.certificate.der], purpose: .server).get()
+    }
   }
 
   @Test("Refuses the wrong name; the common name is none")
@@ -40,10 +42,10 @@ struct TrustStoreTests {
       name: "node1", purpose: .server, subjectAlternativeNames: ["a.example", "10.0.0.1"])
     let client = try authority.issue(name: "plain", purpose: .client)
     for name in ["b.example", "node1", "a.example.evil", "10.0.0.2", ".example", "", "*.example", "a.example\0"] {
-      let error = failure(store.verify(chainDER: [server.certificate.der], role: .server, name: PeerName(name)))
+      let error = failure(store.verify(chainDER: [server.certificate.der], purpose: .server, hostName: PeerName(name)))
       #expect(error == .wrongName(expected: PeerName(name), found: ["a.example", "10.0.0.1"]), "\(name)")
     }
-    let error = failure(store.verify(chainDER: [client.certificate.der], role: .client, name: .dns("plain")))
+    let error = failure(store.verify(chainDER: [client.certificate.der], purpose: .client, hostName: .dns("plain")))
     #expect(error.map { "\($0)" } == "the certificate is not for plain, but for no name at all")
   }
 
@@ -55,10 +57,10 @@ struct TrustStoreTests {
     let server = try authority.issue(name: "s", purpose: .server, subjectAlternativeNames: ["s"])
     let client = try authority.issue(name: "c", purpose: .client)
     #expect(
-      failure(store.verify(chainDER: [server.certificate.der], role: .client))
+      failure(store.verify(chainDER: [server.certificate.der], purpose: .client))
         == .wrongPurpose(subject: "CN=s", needed: .client))
     #expect(
-      failure(store.verify(chainDER: [client.certificate.der], role: .server))
+      failure(store.verify(chainDER: [client.certificate.der], purpose: .server))
         == .wrongPurpose(subject: "CN=c", needed: .server))
   }
 
@@ -70,14 +72,14 @@ struct TrustStoreTests {
     let start = currentUnixSeconds() + 5 * day
     let client = try authority.issue(name: "c", purpose: .client, validDays: 10, validFrom: start)
     let chain = [client.certificate.der]
-    #expect(failure(store.verify(chainDER: chain, role: .client)) == .notYetValid(subject: "CN=c", until: start))
+    #expect(failure(store.verify(chainDER: chain, purpose: .client)) == .notYetValid(subject: "CN=c", until: start))
     #expect(
-      failure(store.verify(chainDER: chain, role: .client, at: start - 1))
+      failure(store.verify(chainDER: chain, purpose: .client, at: start - 1))
         == .notYetValid(subject: "CN=c", until: start))
-    #expect(failure(store.verify(chainDER: chain, role: .client, at: start + 1)) == nil)
+    #expect(failure(store.verify(chainDER: chain, purpose: .client, at: start + 1)) == nil)
     let end = start + 10 * day
-    #expect(failure(store.verify(chainDER: chain, role: .client, at: end - 1)) == nil)
-    let expired = failure(store.verify(chainDER: chain, role: .client, at: end + 1))
+    #expect(failure(store.verify(chainDER: chain, purpose: .client, at: end - 1)) == nil)
+    let expired = failure(store.verify(chainDER: chain, purpose: .client, at: end + 1))
     #expect(expired == .expired(subject: "CN=c", since: end))
     #expect("\(expired!)".hasPrefix("certificate CN=c expired 20"))
   }
@@ -88,9 +90,9 @@ struct TrustStoreTests {
     let store = try shop.authority("same", in: "a").trustStore()
     let stranger = try shop.authority("same", in: "b")
     let client = try stranger.issue(name: "c", purpose: .client)
-    let error = failure(store.verify(chainDER: [client.certificate.der, stranger.certificate.der], role: .client))
+    let error = failure(store.verify(chainDER: [client.certificate.der, stranger.certificate.der], purpose: .client))
     #expect(error == .unknownAuthority(subject: "CN=c", issuer: "CN=same"))
-    #expect(failure(store.verify(chainDER: [client.certificate.der], role: .client)) == error)
+    #expect(failure(store.verify(chainDER: [client.certificate.der], purpose: .client)) == error)
   }
 
   @Test("Refuses self-signed certificates, nothing, and nonsense")
@@ -101,12 +103,12 @@ struct TrustStoreTests {
       "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "self.key", "-out",
       "self.crt", "-days", "9", "-subj", "/CN=me", "-addext", "subjectAltName=DNS:me")
     let own = try Certificate.load(shop.file("self.crt"))[0]
-    #expect(failure(store.verify(chainDER: [own.der], role: .server)) == .selfSigned(subject: "CN=me"))
-    #expect(failure(store.verify(chainDER: [], role: .server)) == .noCertificate)
+    #expect(failure(store.verify(chainDER: [own.der], purpose: .server)) == .selfSigned(subject: "CN=me"))
+    #expect(failure(store.verify(chainDER: [], purpose: .server)) == .noCertificate)
     for junk: [[UInt8]] in [
       [[]], [[1, 2, 3]], [own.der + [0]], [Array(own.der.dropLast())], Array(repeating: own.der, count: 11),
     ] {
-      guard case .malformed = failure(store.verify(chainDER: junk, role: .server)) else {
+      guard case .malformed = failure(store.verify(chainDER: junk, purpose: .server)) else {
         Issue.record("accepted or misnamed: \(junk)")
         continue
       }
@@ -122,7 +124,7 @@ struct TrustStoreTests {
     for offset in der.indices {
       var changed = der
       changed[offset] ^= 1
-      #expect(failure(store.verify(chainDER: [changed], role: .client)) != nil, "byte \(offset)")
+      #expect(failure(store.verify(chainDER: [changed], purpose: .client)) != nil, "byte \(offset)")
     }
   }
 
@@ -134,21 +136,22 @@ struct TrustStoreTests {
     let bad = try authority.issue(name: "bad", purpose: .client)
     try authority.revoke(bad.certificate, listValidDays: 30)
     let store = try authority.trustStore(crl: true)
-    #expect(failure(store.verify(chainDER: [good.certificate.der], role: .client)) == nil)
+    #expect(failure(store.verify(chainDER: [good.certificate.der], purpose: .client)) == nil)
     #expect(
-      failure(store.verify(chainDER: [bad.certificate.der], role: .client))
+      failure(store.verify(chainDER: [bad.certificate.der], purpose: .client))
         == .revoked(subject: "CN=bad", serial: bad.certificate.serial))
     let late = failure(
-      store.verify(chainDER: [good.certificate.der], role: .client, at: currentUnixSeconds() + 31 * day))
+      store.verify(chainDER: [good.certificate.der], purpose: .client, at: currentUnixSeconds() + 31 * day))
     #expect(late == .revocationUnknown(issuer: "CN=test CA", reason: "CRL has expired"))
     // Without a list nothing is known of revocation, and nothing is asked.
-    #expect(failure(try authority.trustStore().verify(chainDER: [bad.certificate.der], role: .client)) == nil)
+    #expect(failure(try authority.trustStore().verify(chainDER: [bad.certificate.der], purpose: .client)) == nil)
 
     let other = try shop.authority("other", in: "other")
     try other.renewRevocationList()
     let foreignList = try TrustStore(
       caPEM: try shop.read(authority.certificatePath), crlPEM: try shop.read(other.revocationListPath))
-    guard case .revocationUnknown = failure(foreignList.verify(chainDER: [good.certificate.der], role: .client)) else {
+    guard case .revocationUnknown = failure(foreignList.verify(chainDER: [good.certificate.der], purpose: .client))
+    else {
       Issue.record("a list of another authority was taken")
       return
     }
@@ -177,13 +180,14 @@ struct TrustStoreTests {
     let mid = try Certificate.load(shop.file("mid.crt"))[0].der
     let root = try TrustStore.load(caPath: shop.file("root.crt"))
     let anchor = try TrustStore.load(caPath: shop.file("mid.crt"))
-    #expect(failure(root.verify(chainDER: [leaf, mid], role: .server, name: .dns("leaf"))) == nil)
+    #expect(failure(root.verify(chainDER: [leaf, mid], purpose: .server, hostName: .dns("leaf"))) == nil)
     #expect(
-      failure(root.verify(chainDER: [leaf], role: .server)) == .unknownAuthority(subject: "CN=leaf", issuer: "CN=mid"))
-    #expect(failure(anchor.verify(chainDER: [leaf], role: .server)) == nil)
+      failure(root.verify(chainDER: [leaf], purpose: .server))
+        == .unknownAuthority(subject: "CN=leaf", issuer: "CN=mid"))
+    #expect(failure(anchor.verify(chainDER: [leaf], purpose: .server)) == nil)
     // A leaf may not act as an authority.
     #expect(
-      failure(anchor.verify(chainDER: [leaf], role: .client)) == .wrongPurpose(subject: "CN=leaf", needed: .client))
+      failure(anchor.verify(chainDER: [leaf], purpose: .client)) == .wrongPurpose(subject: "CN=leaf", needed: .client))
   }
 
   @Test("One store serves many threads at once")
@@ -195,7 +199,7 @@ struct TrustStoreTests {
     let answers = await withTaskGroup(of: Bool.self) { group in
       for order in 0..<64 {
         let role: PeerRole = order % 2 == 0 ? .client : .server
-        group.addTask { (failure(store.verify(chainDER: [good], role: role)) == nil) == (role == .client) }
+        group.addTask { (failure(store.verify(chainDER: [good], purpose: role)) == nil) == (role == .client) }
       }
       return await group.reduce(into: [Bool]()) { $0.append($1) }
     }
