@@ -78,14 +78,14 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
   func start(_ headers: IncomingHeaders) {
     let services = connection!.services
     if let route, let observer = services.observer {
-      startedAt = .now()
+      startedAt = eventLoop.now
       observer.callStarted(route.method)
     }
     if let refusal = refusal(of: headers) { return finish(refusal) }
     guard let route else { return finish(services.grpc!.refusal(path)) }
     if case .some(.some(let timeout)) = headers.timeout {
       guard timeout > .zero else { return finish(Self.deadlineStatus) }
-      connection!.watchDeadline(of: self, .now() + timeout)
+      connection!.watchDeadline(of: self, eventLoop.now + timeout)
     }
     switch route.implementation {
     case .unary(let answer): delegate = .unary(answer)
@@ -187,7 +187,7 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
       route.method,
       GRPCCallSummary(
         code: code, receivedMessages: receivedMessages, receivedBytes: receivedBytes, sentMessages: sentMessages,
-        sentBytes: sentBytes, durationNanoseconds: (NIODeadline.now() - startedAt).nanoseconds))
+        sentBytes: sentBytes, durationNanoseconds: (eventLoop.now - startedAt).nanoseconds))
   }
 
   private func sendTrailersOnly(_ connection: HTTP2Connection) {

@@ -121,7 +121,7 @@ final class HTTP1Handler: ChannelInboundHandler {
       method: head.method.rawValue, path: path, query: query, headers: head.headers.map { ($0.name, $0.value) },
       peerCommonName: peerCommonName)
     state = .receiving(exchange)
-    bodyDeadline = .now() + services.limits.bodyTimeout
+    bodyDeadline = context.eventLoop.now + services.limits.bodyTimeout
     setTimeout(services.limits.bodyIdleTimeout)
 
     switch services.http.match(method: exchange.method, path: path) {
@@ -141,7 +141,7 @@ final class HTTP1Handler: ChannelInboundHandler {
 
   private func receiveBody(_ bytes: ByteBuffer) {
     guard case .receiving(let exchange) = state else { return }
-    setTimeout(min(services.limits.bodyIdleTimeout, bodyDeadline - .now()))
+    setTimeout(min(services.limits.bodyIdleTimeout, bodyDeadline - exchange.eventLoop.now))
     let limit = services.limits.maxBodyBytes
     guard exchange.receivedBytes + bytes.readableBytes <= limit else { return refuseNow(exchange, bodyTooLarge(limit)) }
     exchange.receivedBytes += bytes.readableBytes
@@ -238,7 +238,7 @@ final class HTTP1Handler: ChannelInboundHandler {
 
   private func setTimeout(_ time: TimeAmount) {
     guard let context else { return }
-    timeout.set(.now() + time, on: context.eventLoop) { [weak self] in self?.timedOut() }
+    timeout.set(context.eventLoop.now + time, on: context.eventLoop) { [weak self] in self?.timedOut() }
   }
 
   private func timedOut() {
@@ -281,7 +281,7 @@ struct MovingTimeout {
     box.timer = eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(deadline: deadline) {
       box.timer = nil
       guard let deadline = box.deadline else { return }
-      if deadline > .now() {
+      if deadline > eventLoop.now {
         schedule(box, deadline, eventLoop)
       } else {
         let strike = box.strike

@@ -416,7 +416,7 @@ final class HTTP2Connection: ChannelInboundHandler {
   }
 
   private func expireStreams() {
-    let now = NIODeadline.now()
+    let now = eventLoop.now
     let open = streams
     var next: NIODeadline?
     for case let stream? in open {
@@ -435,7 +435,7 @@ final class HTTP2Connection: ChannelInboundHandler {
 
   private func pingReceived() {
     let verdict = pingPolicy.received(
-      at: .now(), hasOpenStreams: openStreamCount > 0, minimum: limits.keepaliveMinimum)
+      at: eventLoop.now, hasOpenStreams: openStreamCount > 0, minimum: limits.keepaliveMinimum)
     guard verdict == .tooMany, let session else { return }
     // The debug data that grpc-go clients know: they slow their keepalive down.
     let reason: StaticString = "too_many_pings"
