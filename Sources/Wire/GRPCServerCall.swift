@@ -31,19 +31,20 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
     self.metadataBlock = metadata
     self.path = route.name
     self.route = route.route
-    super.init(id: id, connection: connection)
     self.peerCommonName = connection.peerCommonName
+    super.init(id: id, connection: connection)
   }
 
   // MARK: GRPCCall
 
-  private(set) var peerCommonName: String?
+  let peerCommonName: String?
 
   func metadata(_ name: String) -> String? { metadataBlock[name] }
 
   var pendingBytes: Int { queuedBytes }
 
   func send(_ message: ByteBuffer) {
+    eventLoop.assertInEventLoop()
     guard !isOver, let connection else { return }
     if !hasStartedResponse {
       hasStartedResponse = true
@@ -57,6 +58,7 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
   }
 
   func finish(_ status: GRPCStatus) {
+    eventLoop.assertInEventLoop()
     guard !isOver else { return }
     isOver = true
     self.status = status

@@ -1,7 +1,6 @@
 import NIOCore
 import NIOEmbedded
 import Testing
-
 import Wire
 
 @Suite struct GRPCCallTests {
@@ -103,7 +102,8 @@ import Wire
     try client.call("/test.Echo/Chat", [[1]], ends: false)
     _ = try client.channel.finish(acceptAlreadyClosed: true)
     #expect(journal.all.filter { $0 == "cancelled" }.count == 2)
-    #expect(journal.all.last == "cancelled" || journal.all.contains { $0.hasPrefix("finished /test.Echo/Chat Canceled") })
+    #expect(
+      journal.all.last == "cancelled" || journal.all.contains { $0.hasPrefix("finished /test.Echo/Chat Canceled") })
   }
 
   @Test func deadlinesAreHonoured() throws {
@@ -122,7 +122,8 @@ import Wire
     #expect(client.answers[long]!.grpcStatus == "4")
     #expect(client.answers[chat]!.grpcStatus == "4")
     #expect(journal.all.contains("cancelled"))
-    #expect(client.answers[try client.call("/test.Echo/Say", [[]], extra: [("grpc-timeout", "soon")])]!.grpcStatus == "13")
+    #expect(
+      client.answers[try client.call("/test.Echo/Say", [[]], extra: [("grpc-timeout", "soon")])]!.grpcStatus == "13")
   }
 
   /// What the client's window does not take stays pending, and the handler learns when it has drained.

@@ -1,7 +1,6 @@
 import NIOCore
 import NIOEmbedded
 import Testing
-
 import Wire
 
 /// The same requests over HTTP/2 and HTTP/1.1, and what is particular to HTTP/1.1.
@@ -103,8 +102,16 @@ import Wire
     #expect(bodies == ["later\n", "hello\n", "8\r\n{\"n\":0}\n\r\n0\r\n\r\n", "hello\n"])
   }
 
+  /// As many as fit a read, answered from within each other's delivery: the stack must not grow with them.
+  @Test func manyPipelinedRequests() throws {
+    let text = try Text(testServices())
+    let answers = try text.send(String(repeating: "GET /hello HTTP/1.1\r\n\r\n", count: 5_000))
+    #expect(answers.split(separator: "\r\n\r\nhello\n").count == 5_000)
+  }
+
   @Test func everyCutOfARequestGivesTheSameAnswer() throws {
-    let bytes = Array("POST /echo?a=b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".utf8)
+    let bytes = Array(
+      "POST /echo?a=b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".utf8)
     for cut in 1..<bytes.count {
       let text = try Text(testServices())
       var answer = try text.send(String(decoding: bytes[..<cut], as: UTF8.self))
@@ -240,6 +247,7 @@ import Wire
     let problem = HTTPResponse.problem(400, "bad \"key\"\n", field: "ttl")
     #expect(
       String(buffer: problem.body)
-        == "{\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,\"detail\":\"bad \\\"key\\\"\\n\",\"field\":\"ttl\"}\n")
+        == "{\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,\"detail\":\"bad \\\"key\\\"\\n\",\"field\":\"ttl\"}\n"
+    )
   }
 }

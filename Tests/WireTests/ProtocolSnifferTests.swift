@@ -1,7 +1,6 @@
 import NIOCore
 import NIOEmbedded
 import Testing
-
 import Wire
 
 @Suite struct ProtocolSnifferTests {

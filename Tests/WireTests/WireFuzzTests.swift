@@ -1,7 +1,6 @@
 import NIOCore
 import NIOEmbedded
 import Testing
-
 import Wire
 
 /// Seeded noise against whole pipelines: whatever comes in, nothing crashes or hangs.
@@ -54,7 +53,8 @@ import Wire
     let client = try HTTP2Client(channel)
     try client.call("/test.Echo/Say", [[1, 2, 3]], extra: [("grpc-timeout", "5S")])
     let chat = try client.call("/test.Echo/Chat", [[4]], ends: false)
-    try client.request([(":method", "POST"), (":scheme", "http"), (":path", "/echo"), (":authority", "t")], body: [1, 2])
+    try client.request(
+      [(":method", "POST"), (":scheme", "http"), (":path", "/echo"), (":authority", "t")], body: [1, 2])
     try client.send(chat, grpcFramed(Array(repeating: 5, count: 400)))
     try client.ping()
     try client.reset(chat)

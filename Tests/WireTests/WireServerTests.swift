@@ -3,7 +3,6 @@ import Logging
 import NIOCore
 import NIOPosix
 import Testing
-
 import Wire
 
 /// Real sockets, real clients: curl, nghttp, h2load, openssl.
@@ -224,7 +223,9 @@ import Wire
       let port = try await server.listen(host: "127.0.0.1", port: 0, services: testServices(), tls: tls).port!
       let curl = "curl -s --cacert \(files.file("ca.pem"))"
       let url = "https://127.0.0.1:\(port)"
-      func with(_ name: String) -> String { "\(curl) --cert \(files.file(name + ".pem")) --key \(files.file(name + ".key"))" }
+      func with(_ name: String) -> String {
+        "\(curl) --cert \(files.file(name + ".pem")) --key \(files.file(name + ".key"))"
+      }
       #expect(try await shell("\(with("alice")) -w '%{http_version}' \(url)/who").text == "alice2")
       #expect(try await shell("\(with("alice")) --http1.1 -w '%{http_version}' \(url)/who").text == "alice1.1")
       #expect(try await shell("\(with("alice")) --tls-max 1.2 \(url)/who").text == "alice")
@@ -256,7 +257,8 @@ import Wire
     let files = try await makeCertificates()
     let (chain, key) = (PEMSource.file(files.file("server.pem")), PEMSource.file(files.file("server.key")))
     try await withServer { server in
-      let optional = try TLSSettings(certificateChain: chain, privateKey: key, clientCertificates: .optional(trustAlice))
+      let optional = try TLSSettings(
+        certificateChain: chain, privateKey: key, clientCertificates: .optional(trustAlice))
       let ignored = try TLSSettings(certificateChain: chain, privateKey: key)
       let curl = "curl -s --cacert \(files.file("ca.pem"))"
       let alice = "--cert \(files.file("alice.pem")) --key \(files.file("alice.key"))"

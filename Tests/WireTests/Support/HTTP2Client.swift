@@ -1,7 +1,6 @@
 import CNghttp2
 import NIOCore
 import NIOEmbedded
-
 import Wire
 
 /// An HTTP/2 client without a network: nghttp2's client side, joined to a server connection in an `EmbeddedChannel`.
@@ -52,12 +51,14 @@ final class HTTP2Client {
     self.channel = channel
     var callbacks: OpaquePointer?
     nghttp2_session_callbacks_new(&callbacks)
-    nghttp2_session_callbacks_set_on_header_callback(callbacks) { _, frame, name, nameCount, value, valueCount, _, user in
+    nghttp2_session_callbacks_set_on_header_callback(callbacks) {
+      _, frame, name, nameCount, value, valueCount, _, user in
       let client = Unmanaged<HTTP2Client>.fromOpaque(user!).takeUnretainedValue()
       let name = String(decoding: UnsafeBufferPointer(start: name, count: nameCount), as: UTF8.self)
       let value = String(decoding: UnsafeBufferPointer(start: value, count: valueCount), as: UTF8.self)
       let id = frame!.pointee.hd.stream_id
-      if client.answers[id, default: Answer()].headerFrames == 0 || frame!.pointee.headers.cat == NGHTTP2_HCAT_RESPONSE {
+      if client.answers[id, default: Answer()].headerFrames == 0 || frame!.pointee.headers.cat == NGHTTP2_HCAT_RESPONSE
+      {
         client.answers[id, default: Answer()].headers[name] = value
       } else {
         client.answers[id, default: Answer()].trailers[name] = value
@@ -69,7 +70,9 @@ final class HTTP2Client {
       if frame!.pointee.hd.type == UInt8(NGHTTP2_HEADERS.rawValue) {
         client.answers[frame!.pointee.hd.stream_id, default: Answer()].headerFrames += 1
       }
-      if frame!.pointee.hd.type == UInt8(NGHTTP2_GOAWAY.rawValue) { client.goAwayCode = frame!.pointee.goaway.error_code }
+      if frame!.pointee.hd.type == UInt8(NGHTTP2_GOAWAY.rawValue) {
+        client.goAwayCode = frame!.pointee.goaway.error_code
+      }
       return 0
     }
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks) { _, _, id, data, count, user in
@@ -93,9 +96,10 @@ final class HTTP2Client {
     nghttp2_option_del(options)
     session = pointer!
     nghttp2_session_set_user_data(session, Unmanaged.passUnretained(self).toOpaque())
-    let settings = window.map {
-      [nghttp2_settings_entry(settings_id: Int32(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE.rawValue), value: $0)]
-    } ?? []
+    let settings =
+      window.map {
+        [nghttp2_settings_entry(settings_id: Int32(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE.rawValue), value: $0)]
+      } ?? []
     nghttp2_submit_settings(session, 0, settings, settings.count)
     try exchange()
   }
@@ -111,7 +115,9 @@ final class HTTP2Client {
       let upload = client.uploads[id]!
       guard !upload.bytes.isEmpty || upload.ends else { return Int(NGHTTP2_ERR_DEFERRED.rawValue) }
       let count = min(limit, upload.bytes.count)
-      upload.bytes.withUnsafeBytes { UnsafeMutableRawPointer(buffer!).copyMemory(from: $0.baseAddress!, byteCount: count) }
+      upload.bytes.withUnsafeBytes {
+        UnsafeMutableRawPointer(buffer!).copyMemory(from: $0.baseAddress!, byteCount: count)
+      }
       upload.bytes.removeFirst(count)
       if upload.bytes.isEmpty, upload.ends { flags!.pointee |= NGHTTP2_DATA_FLAG_EOF.rawValue }
       return count
@@ -163,7 +169,9 @@ final class HTTP2Client {
         let count = nghttp2_session_mem_send(session, &pointer)
         guard count > 0 else { break }
         isBusy = true
-        if channel.isActive { try channel.writeInbound(ByteBuffer(bytes: UnsafeBufferPointer(start: pointer, count: count))) }
+        if channel.isActive {
+          try channel.writeInbound(ByteBuffer(bytes: UnsafeBufferPointer(start: pointer, count: count)))
+        }
       }
       channel.embeddedEventLoop.run()
       while let bytes = try channel.readOutbound(as: ByteBuffer.self) {

@@ -1,6 +1,5 @@
 import NIOConcurrencyHelpers
 import NIOCore
-
 import Wire
 
 /// What the test services saw, across threads.
