@@ -126,6 +126,40 @@ import Wire
       client.answers[try client.call("/test.Echo/Say", [[]], extra: [("grpc-timeout", "soon")])]!.grpcStatus == "13")
   }
 
+  /// Answers that come later, from one turn of the event loop, leave in one write; one whose call is gone is dropped.
+  @Test func answersOfOneTurnLeaveInOneWrite() throws {
+    final class Held { var calls: [any GRPCCall] = [] }
+    let held = NIOLoopBoundBox(Held(), eventLoop: EmbeddedEventLoop())
+    var grpc = GRPCRegistry()
+    grpc.unary("/test.Echo/Hold") { _, call in held.value.calls.append(call) }
+    let client = try joinedClient(WireServices(grpc: grpc))
+    let ids = try (0..<10).map { _ in try client.call("/test.Echo/Hold", [[]]) }
+    try client.reset(ids[0])
+    #expect(held.value.calls.map(\.isOver) == [true] + Array(repeating: false, count: 9))
+    let before = client.serverWrites
+    for call in held.value.calls { call.reply(ByteBuffer(bytes: [7])) }
+    try client.exchange()
+    #expect(client.serverWrites - before == 1)
+    #expect(client.answers[ids[0]]!.messages.isEmpty)
+    for id in ids.dropFirst() { #expect(client.answers[id]!.messages == [[7]] && client.answers[id]!.isClosed) }
+  }
+
+  /// Unfinished requests may hold only so much memory together; what was held is given back.
+  @Test func unfinishedRequestsAreBounded() throws {
+    var limits = WireLimits()
+    limits.maxBufferedRequestBytes = 10_000
+    let client = try joinedClient(testServices(limits: limits))
+    let part: [UInt8] = [0, 0, 0, 0xff, 0xff] + Array(repeating: 1, count: 4_000)
+    for _ in 0..<5 {
+      let ids = try (0..<3).map { _ in try client.call("/test.Echo/Say", [], ends: false) }
+      for id in ids { try client.send(id, part) }
+      #expect(ids.map { client.answers[$0]!.grpcStatus } == [nil, nil, "8"])
+      try client.reset(ids[0])
+      try client.send(ids[1], Array(repeating: 1, count: 4_000))
+      try client.reset(ids[1])
+    }
+  }
+
   /// What the client's window does not take stays pending, and the handler learns when it has drained.
   @Test func backPressure() throws {
     let journal = Journal()
