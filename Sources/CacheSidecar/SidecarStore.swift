@@ -8,6 +8,9 @@ package protocol SidecarStore: Sendable {
   /// Linearizable.
   func range(_ query: RangeQuery) async throws(SidecarStoreError) -> RangeResult
 
+  /// The present records of these keys, nil for those that are absent; one consistent read.
+  func get(_ keys: [Bytes]) async throws(SidecarStoreError) -> [KeyRecord?]
+
   /// Independent transactions, each atomic by itself and at a revision of its own, in order, one result each. One commit
   /// of the log on the embedded node.
   func commit(_ transitions: [Transition]) async throws(SidecarStoreError) -> [TransitionOutcome]

@@ -7,6 +7,9 @@ package enum Limits {
   package static let grpcOverheadBytes = 512 * 1024
   /// The default of `--max-txn-ops`.
   package static let maxTxnOperations = 128
+  /// Transactions inside transactions, the outermost counted. More than protobuf's own limit of 100 nested messages
+  /// lets through, two of which make one level.
+  package static let maxTransactionDepth = 64
 
   // Leases
   /// The longest TTL that etcd grants.
@@ -44,6 +47,8 @@ package enum Limits {
   // Sidecar
   package static let maxCacheKeyBytes = 1_024
   package static let maxEventLineBytes = 64 * 1024
+  /// Items under one journal key: a storm of evictions costs few keys, and a chunk stays far below a request.
+  package static let maxJournalChunkItems = 1_000
   package static let maxEntryLabels = 32
   package static let maxEntryRefs = 10_000
   package static let maxSubscriberNameBytes = 128
