@@ -17,7 +17,7 @@ enum ProcessMetrics {
     }
     registry.computedCounter("process_cpu_seconds_total", "Seconds of CPU used, user and system.") {
       var usage = rusage()
-      guard getrusage(RUSAGE_SELF, &usage) == 0 else { return nil }
+      guard getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0 else { return nil }
       return seconds(usage.ru_utime) + seconds(usage.ru_stime)
     }
     let startTime = Double(time(nil))
