@@ -39,8 +39,7 @@ extension RangeQuery {
       switch request.sortOrder {
       case .ascend: .ascend
       case .descend: .descend
-      // Asked to sort by something else than the key, etcd sorts in ascending order.
-      case .none, .UNRECOGNIZED: sortTarget == .key ? .none : .ascend
+      case .none, .UNRECOGNIZED: .none
       }
     keysOnly = request.keysOnly
     countOnly = request.countOnly

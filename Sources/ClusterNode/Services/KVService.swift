@@ -93,12 +93,36 @@ struct KVService<Node: NodeHandle>: Sendable {
       reply.fail(error)
       return
     }
+    if transaction.isReadOnly {
+      read(transaction, isSerializable: request.isSerializable, reply)
+      return
+    }
     context.propose(.transaction(transaction), reply) { result in
       guard case .transaction(let outcome, let revision) = result else {
         preconditionFailure("a transaction came to \(result)")
       }
       context.metrics.transactions.add()
       return TransactionAnswer.make(outcome, revision: revision, header: context.header(revision: revision))
+    }
+  }
+
+  /// A transaction without changes needs no log entry; it is serializable when all its ranges are (etcd's rule).
+  private func read(
+    _ transaction: TransactionRequest, isSerializable: Bool, _ reply: UnaryReply<EtcdTxnResponse>
+  ) {
+    let read: @Sendable () throws(GRPCStatus) -> EtcdTxnResponse = { () throws(GRPCStatus) in
+      do throws(KeyspaceError) {
+        let (result, revision) = try reader.transact(transaction)
+        context.metrics.transactions.add()
+        return TransactionAnswer.make(result, revision: revision, header: context.header(revision: revision))
+      } catch {
+        throw EtcdErrors.status(for: error)
+      }
+    }
+    if isSerializable {
+      reply.answer(read)
+    } else {
+      context.afterBarrier(reply, read)
     }
   }
 

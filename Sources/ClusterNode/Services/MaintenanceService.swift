@@ -75,19 +75,15 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
     var compactRevision: Int64
   }
 
-  /// Revision 0: the current one.
+  /// Of a copy, so that nobody waits for it. Revision 0: the current one.
   private func keyspaceHash(at revision: Int64) throws(GRPCStatus) -> KeyspaceHash {
-    let result = context.node.read { state in
-      Result { () throws(KeyspaceError) in
-        let current = state.keyspace.revision
-        return KeyspaceHash(
-          hash: try state.keyspace.hash(at: revision == 0 ? current : revision), revision: current,
-          compactRevision: state.keyspace.compactRevision)
-      }
-    }
-    switch result {
-    case .success(let hash): return hash
-    case .failure(let error): throw EtcdErrors.status(for: error)
+    let snapshot = context.node.read { $0.keyspace }
+    do throws(KeyspaceError) {
+      return KeyspaceHash(
+        hash: try snapshot.hash(at: revision == 0 ? snapshot.revision : revision), revision: snapshot.revision,
+        compactRevision: snapshot.compactRevision)
+    } catch {
+      throw EtcdErrors.status(for: error)
     }
   }
 

@@ -2,61 +2,40 @@ import Keyspace
 import Primitives
 import StateMachine
 
-/// Reads ranges of any size without holding the applied state's lock for long: in pages, all at the revision of the
-/// first one, so that the answer is one moment of the keyspace.
+/// Reads the keyspace without holding the applied state's lock for longer than a moment.
+///
+/// One key, or any part of a small keyspace, is read under the lock. Everything else is read from a copy taken under
+/// it: copying shares all nodes, so it is cheap; the writes that come meanwhile duplicate the few nodes they touch.
+/// Either way the answer is one moment of the keyspace, and a compaction cannot come in between.
 struct RangeReader<Node: NodeHandle>: Sendable {
   let node: Node
 
-  /// Keys that one hold of the lock reads.
-  static var pageKeys: Int64 { 1_000 }
-  private static var attempts: Int { 3 }
+  /// Keys that may be read under the lock.
+  private static var maxKeysUnderLock: Int { 1_000 }
 
   func read(_ query: RangeQuery) throws(KeyspaceError) -> RangeResult {
-    guard Self.canBePaged(query) else { return try readAtOnce(query) }
-    for _ in 0..<Self.attempts {
-      if let result = try readPages(query) { return result }
+    let (snapshot, early) = node.read { state -> (Keyspace?, Result<RangeResult, KeyspaceError>?) in
+      guard Self.isSmall(query, keyCount: state.keyspace.keyCount) else { return (state.keyspace, nil) }
+      return (nil, Result { () throws(KeyspaceError) in try state.keyspace.range(query) })
     }
-    return try readAtOnce(query)
+    if let early { return try early.get() }
+    guard let snapshot else { preconditionFailure("neither an answer nor a copy to read it from") }
+    return try snapshot.range(query)
   }
 
-  /// A single key, a count, or an answer in another order than the keyspace's own takes one hold.
-  private static func canBePaged(_ query: RangeQuery) -> Bool {
-    if case .single = query.range { return false }
-    return !query.countOnly && query.sortTarget == .key && query.sortOrder != .descend
-      && (query.limit == 0 || query.limit > pageKeys)
+  private static func isSmall(_ query: RangeQuery, keyCount: Int) -> Bool {
+    if case .single = query.range { return true }
+    return keyCount <= maxKeysUnderLock
   }
 
-  private func readAtOnce(_ query: RangeQuery) throws(KeyspaceError) -> RangeResult {
-    try node.read { state in
-      Result { () throws(KeyspaceError) in try state.keyspace.range(query) }
-    }.get()
-  }
-
-  /// Nil when a compaction took the revision away between two pages: the caller asked for the current state, so it
-  /// gets a newer one. (A query that names its revision is told that it was compacted, as it would be a moment later.)
-  private func readPages(_ query: RangeQuery) throws(KeyspaceError) -> RangeResult? {
-    var page = query
-    page.limit = Self.pageKeys
-    var whole = try readAtOnce(page)
-    page.revision = query.revision == 0 ? whole.revision : query.revision
-    while whole.more, query.limit == 0 || whole.records.count < query.limit, let last = whole.records.last {
-      page.range = Self.rest(of: query.range, after: last.key)
-      if query.limit > 0 { page.limit = min(Self.pageKeys, query.limit - Int64(whole.records.count)) }
-      do throws(KeyspaceError) {
-        let next = try readAtOnce(page)
-        whole.records += next.records
-        whole.more = next.more
-      } catch .compacted where query.revision == 0 {
-        return nil
-      }
-    }
-    return whole
-  }
-
-  private static func rest(of range: KeyRange, after key: Bytes) -> KeyRange {
-    switch range {
-    case .halfOpen(_, let end): .halfOpen(start: key.successor, end: end)
-    case .single, .from: .from(key.successor)
-    }
+  /// Runs a transaction that only reads. Its revision is the keyspace's.
+  func transact(
+    _ request: TransactionRequest
+  ) throws(KeyspaceError) -> (result: TransactionResult, revision: Int64) {
+    var snapshot = node.read { $0.keyspace }
+    var events: [KeyspaceEvent] = []
+    let result = try snapshot.transact(request, leaseExists: { _ in false }, events: &events)
+    precondition(events.isEmpty, "a transaction that only reads has changed something")
+    return (result, snapshot.revision)
   }
 }

@@ -23,26 +23,30 @@ enum RequestCheck {
   }
 
   static func check(_ request: EtcdTxnRequest, maxOperations: Int) throws(GRPCStatus) {
-    try checkOperations(request, maxOperations: maxOperations)
+    try checkOperations(request, maxOperations: maxOperations, depth: 1)
     _ = try WrittenKeys(request.success)
     _ = try WrittenKeys(request.failure)
   }
 
   /// The longest of the three lists counts against the limit; what is left of it is the limit of inner transactions.
-  private static func checkOperations(_ request: EtcdTxnRequest, maxOperations: Int) throws(GRPCStatus) {
+  /// How deep they nest is bounded too, by what the log can hold; etcd's only bound is that each level uses up an
+  /// operation.
+  private static func checkOperations(
+    _ request: EtcdTxnRequest, maxOperations: Int, depth: Int
+  ) throws(GRPCStatus) {
     let longest = max(request.compare.count, request.success.count, request.failure.count)
-    if longest > maxOperations { throw EtcdErrors.tooManyOperations }
+    if longest > maxOperations || depth > Limits.maxTransactionDepth { throw EtcdErrors.tooManyOperations }
     for compare in request.compare where compare.key.isEmpty { throw EtcdErrors.emptyKey }
-    for operation in request.success { try check(operation, maxOperations: maxOperations - longest) }
-    for operation in request.failure { try check(operation, maxOperations: maxOperations - longest) }
+    for operation in request.success { try check(operation, maxOperations - longest, depth) }
+    for operation in request.failure { try check(operation, maxOperations - longest, depth) }
   }
 
-  private static func check(_ operation: EtcdRequestOp, maxOperations: Int) throws(GRPCStatus) {
+  private static func check(_ operation: EtcdRequestOp, _ maxOperations: Int, _ depth: Int) throws(GRPCStatus) {
     switch operation.request {
     case .requestRange(let request): try check(request)
     case .requestPut(let request): try check(request)
     case .requestDeleteRange(let request): try check(request)
-    case .requestTxn(let request): try checkOperations(request, maxOperations: maxOperations)
+    case .requestTxn(let request): try checkOperations(request, maxOperations: maxOperations, depth: depth + 1)
     case nil: throw EtcdErrors.keyNotFound
     }
   }

@@ -22,6 +22,16 @@ extension TransactionRequest {
   }
 }
 
+extension EtcdTxnRequest {
+  /// Every operation is a range that may be answered from this member's state.
+  var isSerializable: Bool {
+    (success + failure).allSatisfy { operation in
+      guard case .requestRange(let range)? = operation.request else { return false }
+      return range.serializable
+    }
+  }
+}
+
 extension Operation {
   /// Nil for an empty operation, which `RequestCheck` has refused.
   init?(_ operation: EtcdRequestOp) {
