@@ -92,7 +92,10 @@ let package = Package(
     tests("WireTests", ["Wire", nioCore, nioPosix, nioEmbedded]),
     tests(
       "ClusterNodeTests",
-      ["ClusterNode", "EtcdAPI", "Wire", "StateMachine", "Keyspace", "Leases", nioCore, nioPosix, nioEmbedded]),
+      [
+        "ClusterNode", "EtcdAPI", "Wire", "StateMachine", "Keyspace", "Leases", nioCore, nioPosix, nioEmbedded,
+        logging,
+      ]),
     tests("SidecarCoreTests", ["SidecarCore"]),
     tests("CacheSidecarTests", ["CacheSidecar", nioCore, nioPosix]),
   ],

@@ -19,6 +19,8 @@ final class FakeNode: NodeHandle {
     /// Refuses every proposal and barrier when set.
     var outage: ProposalError?
     var sessions: [FakeWatchSession] = []
+    /// Sessions are told of the past by themselves; otherwise the test plays everything.
+    var replaysHistory = false
   }
 
   private let contents = Mutex(Contents())
@@ -99,8 +101,27 @@ final class FakeNode: NodeHandle {
 
   func openWatchSession(on eventLoop: any EventLoop, sink: any WatchSink) -> any WatchSession {
     let session = FakeWatchSession(sink: sink) { self.read { $0.keyspace.revision } }
-    contents.withLock { $0.sessions.append(session) }
+    let replays = contents.withLock { contents in
+      contents.sessions.append(session)
+      return contents.replaysHistory
+    }
+    if replays {
+      session.replay = { request in eventLoop.execute { self.replay(request, sink) } }
+    }
     return session
+  }
+
+  private func replay(_ request: WatchRequest, _ sink: any WatchSink) {
+    let keyspace = read { $0.keyspace }
+    guard request.startRevision > 0, request.startRevision <= keyspace.revision else { return }
+    do throws(KeyspaceError) {
+      let (events, _) = try keyspace.history(
+        from: request.startRevision, in: request.range, wantsPrevious: request.wantsPrevious, limit: 1_000,
+        maxBytes: 1 << 20, allowsCompactRevision: true)
+      if !events.isEmpty { sink.events(watch: request.id, events, revision: keyspace.revision) }
+    } catch {
+      sink.compacted(watch: request.id, compactRevision: keyspace.compactRevision, revision: keyspace.revision)
+    }
   }
 }
 
@@ -115,6 +136,8 @@ final class FakeWatchSession: WatchSession, @unchecked Sendable {
   var isClosed = false
   /// Runs inside of the next `create`.
   var duringCreate: (() -> Void)?
+  /// Runs after each `create`.
+  var replay: (@Sendable (WatchRequest) -> Void)?
 
   init(sink: any WatchSink, revision: @escaping () -> Int64) {
     self.sink = sink
@@ -125,6 +148,7 @@ final class FakeWatchSession: WatchSession, @unchecked Sendable {
     created.append(request)
     duringCreate?()
     duringCreate = nil
+    replay?(request)
     return revision()
   }
 

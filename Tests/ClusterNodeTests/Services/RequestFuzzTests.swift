@@ -13,7 +13,9 @@ struct RequestFuzzTests {
   static let samples: [(path: String, message: ByteBuffer)] = {
     let transactionRequest = EtcdTxnRequest.with {
       $0.compare = [version("a", .greater, 3), version("b", .notEqual, 1)]
-      $0.success = [put("a", "value"), get("a", to: "z"), delete("q"), transaction([put("c"), transaction([get("d")])])]
+      $0.success = [
+        put("a", "value"), get("a", to: "z"), delete("q"), transaction([put("c"), transaction([get("d")])]),
+      ]
       $0.failure = [get("a")]
     }
     let watch = EtcdWatchRequest.with {
@@ -43,10 +45,20 @@ struct RequestFuzzTests {
       ("/etcdserverpb.KV/DeleteRange", EtcdDeleteRangeRequest.with { $0.key = bytes("a") }.wireBuffer),
       ("/etcdserverpb.KV/Txn", transactionRequest.wireBuffer),
       ("/etcdserverpb.KV/Compact", EtcdCompactionRequest.with { $0.revision = 2 }.wireBuffer),
-      ("/etcdserverpb.Lease/LeaseGrant", EtcdLeaseGrantRequest.with { $0.ttl = 300; $0.id = 9 }.wireBuffer),
+      (
+        "/etcdserverpb.Lease/LeaseGrant",
+        EtcdLeaseGrantRequest.with {
+          $0.ttl = 300; $0.id = 9
+        }.wireBuffer
+      ),
       ("/etcdserverpb.Lease/LeaseRevoke", EtcdLeaseRevokeRequest.with { $0.id = 9 }.wireBuffer),
       ("/etcdserverpb.Lease/LeaseKeepAlive", EtcdLeaseKeepAliveRequest.with { $0.id = 9 }.wireBuffer),
-      ("/etcdserverpb.Lease/LeaseTimeToLive", EtcdLeaseTimeToLiveRequest.with { $0.id = 9; $0.keys = true }.wireBuffer),
+      (
+        "/etcdserverpb.Lease/LeaseTimeToLive",
+        EtcdLeaseTimeToLiveRequest.with {
+          $0.id = 9; $0.keys = true
+        }.wireBuffer
+      ),
       ("/etcdserverpb.Watch/Watch", watch.wireBuffer),
       ("/etcdserverpb.Watch/Watch", EtcdWatchRequest.with { $0.cancelRequest.watchID = 5 }.wireBuffer),
       ("/etcdserverpb.Cluster/MemberList", EtcdMemberListRequest.with { $0.linearizable = true }.wireBuffer),
@@ -70,6 +82,12 @@ struct RequestFuzzTests {
     return ByteBuffer(bytes: bytes)
   }
 
+  static func noise(_ random: inout SeededGenerator) -> ByteBuffer {
+    var bytes: [UInt8] = []
+    for _ in 0..<Int.random(in: 0...40, using: &random) { bytes.append(.random(in: 0...255, using: &random)) }
+    return ByteBuffer(bytes: bytes)
+  }
+
   @Test("Mutated and random requests never crash; what cannot be decoded is an internal error, as in grpc-go")
   func mutations() throws {
     var random = SeededGenerator(seed: 2)
@@ -79,7 +97,7 @@ struct RequestFuzzTests {
       let sample = Self.samples[round % Self.samples.count]
       let message =
         round % 7 == 0
-        ? ByteBuffer(bytes: (0..<Int.random(in: 0...40, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) })
+        ? Self.noise(&random)
         : Self.mutated(sample.message, &random)
       let (call, handler) = try client.open(sample.path)
       handler.receive(message)

@@ -112,7 +112,11 @@ struct WatchServiceTests {
     #expect(answers.allSatisfy { $0.header.revision == 5 && $0.events.map(\.type) == [.put, .delete] })
     #expect(answers[0].events.allSatisfy { !$0.hasPrevKv })
     #expect(answers[1].events.map(\.prevKv.modRevision) == [2, 3])
-    #expect(answers[1].events[1].kv == .with { $0.key = bytes("a"); $0.modRevision = 4 })
+    #expect(
+      answers[1].events[1].kv
+        == .with {
+          $0.key = bytes("a"); $0.modRevision = 4
+        })
   }
 
   @Test("What the session tells during the creation is sent after the answer to it")
