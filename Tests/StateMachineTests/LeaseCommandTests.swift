@@ -10,9 +10,10 @@ struct LeaseCommandTests {
     var log = Log()
     let longest = Limits.maxLeaseTTLSeconds * 1_000
     #expect(log.at(0, .grant(1, longest)) == [.leaseGranted(id: 1, ttlMilliseconds: longest, revision: 1)])
-    #expect(log.at(0, .grant(2, longest + 1), .grant(2, 0), .grant(2, -1)).map(\.refusal) == [
-      .leaseTTLTooLarge, .leaseTTLTooLarge, .leaseTTLTooLarge,
-    ])
+    #expect(
+      log.at(0, .grant(2, longest + 1), .grant(2, 0), .grant(2, -1)).map(\.refusal) == [
+        .leaseTTLTooLarge, .leaseTTLTooLarge, .leaseTTLTooLarge,
+      ])
     #expect(log.at(0, .grant(1, 5), .grant(0, 5)).map(\.refusal) == [.leaseExists, .leaseNotFound])
     #expect(log.remaining(1, at: 0) == longest)
   }

@@ -45,6 +45,43 @@ private struct Workload {
   }
 }
 
+/// What a client would believe about deadlines from the answers alone.
+private struct DeadlineOracle {
+  var clock = LeaseClock.zero
+  var ttls: [LeaseID: Int64] = [:]
+  var deadlines: [LeaseID: LeaseClock] = [:]
+
+  mutating func observe(_ batch: CommandBatch, _ results: [CommandResult]) {
+    clock = max(clock, batch.clock)
+    for (command, result) in zip(batch.commands, results) { observe(command, result) }
+  }
+
+  private mutating func observe(_ command: Command, _ result: CommandResult) {
+    switch (command, result) {
+    case (.leaseGrant(let id, let ttl), .leaseGranted): granted(id, ttl)
+    case (.grantAndTransact(let grants, _), .transaction(let outcome, _)) where outcome.succeeded:
+      for grant in grants { granted(grant.id, grant.ttlMilliseconds) }
+    case (.leaseRevoke(let id), .leaseRevoked): deadlines[id] = nil
+    case (.leaseRenew(let ids), .leasesRenewed(let answers, _)):
+      for (id, ttl) in zip(ids, answers) {
+        #expect(ttl == (deadlines[id] == nil ? 0 : ttls[id]))
+        if ttl > 0 { deadlines[id] = clock.advanced(byMilliseconds: ttl) }
+      }
+    case (.leaseExpire(let ids), .leasesExpired(let count, _)):
+      let due = Set(ids).filter { id in deadlines[id].map { $0 <= clock } ?? false }
+      #expect(count == due.count)
+      for id in due { deadlines[id] = nil }
+    default: break
+    }
+  }
+
+  private mutating func granted(_ id: LeaseID, _ ttl: Int64) {
+    #expect(deadlines[id] == nil)
+    ttls[id] = ttl
+    deadlines[id] = clock.advanced(byMilliseconds: ttl)
+  }
+}
+
 @Suite("A state machine under random entries")
 struct StateMachineModelTests {
   /// What must hold after every entry: leases and keys agree about each other, and time and revisions never fall.
@@ -52,7 +89,6 @@ struct StateMachineModelTests {
     let machine = log.machine
     #expect(machine.clock >= before.clock)
     #expect(machine.keyspace.revision >= before.keyspace.revision)
-    #expect(machine.leases.violation == nil)
     var attached: [LeaseID: [Bytes]] = [:]
     for record in try machine.keyspace.range(RangeQuery(.from([0]))).records where record.lease != 0 {
       attached[record.lease, default: []].append(record.key)
@@ -62,7 +98,7 @@ struct StateMachineModelTests {
 
     for event in log.events where event.kind == .delete(.leaseExpired) {
       let lease = try #require(event.previous?.lease)
-      #expect(!machine.leases.contains(lease) || before.leases.deadline(of: lease).map { $0 <= machine.clock } ?? true)
+      #expect(try #require(before.leases.deadline(of: lease)) <= machine.clock)
     }
     let revisions = log.events.map(\.record.modRevision)
     #expect(revisions == revisions.sorted())
@@ -72,14 +108,21 @@ struct StateMachineModelTests {
   func agreement(seed: UInt64) throws {
     var workload = Workload(random: SeededGenerator(seed: seed))
     var log = Log()
+    var oracle = DeadlineOracle()
     for _ in 0..<300 {
       let before = log.machine
-      log.apply(workload.batch())
+      let batch = workload.batch()
+      oracle.observe(batch, log.apply(batch))
       try checkInvariants(log, after: before)
+      #expect(Set(log.machine.leases.ids) == Set(oracle.deadlines.keys))
+      for (lease, deadline) in oracle.deadlines { #expect(log.machine.leases.deadline(of: lease) == deadline) }
     }
+    #expect(log.machine.leases.violation == nil)
   }
 
-  @Test("is the same on two members, and on one restored from a snapshot in the middle", arguments: 10..<16 as Range<UInt64>)
+  @Test(
+    "is the same on two members, and on one restored from a snapshot in the middle",
+    arguments: 10..<16 as Range<UInt64>)
   func determinism(seed: UInt64) throws {
     var workload = Workload(random: SeededGenerator(seed: seed))
     var first = Log()
@@ -102,7 +145,8 @@ struct StateMachineModelTests {
 struct StateMachineSnapshotTests {
   private static func filled() -> Log {
     var log = Log()
-    log.at(123, .grant(1, 60_000), .grant(2, 5), .put("a", lease: 1), .put("b", lease: 1), .put("c"), .put("a", lease: 1))
+    log.at(
+      123, .grant(1, 60_000), .grant(2, 5), .put("a", lease: 1), .put("b", lease: 1), .put("c"), .put("a", lease: 1))
     log.machine.skip(index: 9, term: 4)
     return log
   }
@@ -129,7 +173,8 @@ struct StateMachineSnapshotTests {
     var results: [CommandResult] = []
     var events: [KeyspaceEvent] = []
     log.machine.apply(
-      CommandBatch(clock: LeaseClock(milliseconds: 900), commands: [.leaseRevoke(id: 1), .put("d")]), index: 10, term: 4,
+      CommandBatch(clock: LeaseClock(milliseconds: 900), commands: [.leaseRevoke(id: 1), .put("d")]), index: 10,
+      term: 4,
       results: &results, events: &events)
     #expect(copy.encoded() == bytes)
     #expect(log.machine.encoded() != bytes)
@@ -159,7 +204,7 @@ struct StateMachineSnapshotTests {
       for byte in bytes { writer.writeByte(byte) }
       writer.writeFixed(CRC32C.checksum(bytes))
       if let machine = try? StateMachine(decoding: writer.bytes) {
-        #expect(machine.leases.violation == nil)
+        #expect(machine.leases.ids.allSatisfy { machine.keys(of: $0).count <= machine.keyspace.keyCount })
       }
     }
   }
