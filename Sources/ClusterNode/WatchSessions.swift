@@ -100,10 +100,20 @@ final class NodeWatchSession: WatchSession {
   private struct Watch {
     var request: WatchRequest
     var position: Position
+
+    var handle: UInt64? {
+      if case .synced(let handle) = position { handle } else { nil }
+    }
+
+    var isBehind: Bool {
+      if case .behind = position { true } else { false }
+    }
   }
 
   private static let pageEvents = 1_000
   private static let pageBytes = 1 << 20
+  /// Versions looked at while the lock is held, however few of them match.
+  private static let pageScanned = 20_000
 
   private let eventLoop: any EventLoop
   private let applied: AppliedState
@@ -233,7 +243,7 @@ final class NodeWatchSession: WatchSession {
       do throws(KeyspaceError) {
         let (events, following) = try keyspace.history(
           from: next, in: request.range, wantsPrevious: request.wantsPrevious, limit: Self.pageEvents,
-          maxBytes: Self.pageBytes)
+          maxBytes: Self.pageBytes, allowsCompactRevision: true, maxScanned: Self.pageScanned)
         let position: Position =
           following > keyspace.revision
           ? .synced(handle: contents.watches.add(request, session: state, from: following)) : .behind(next: following)
@@ -258,15 +268,5 @@ final class NodeWatchSession: WatchSession {
     guard marked else { return }
     progressRequested = false
     drainOutbox()
-  }
-}
-
-extension NodeWatchSession.Watch {
-  fileprivate var handle: UInt64? {
-    if case .synced(let handle) = position { handle } else { nil }
-  }
-
-  fileprivate var isBehind: Bool {
-    if case .behind = position { true } else { false }
   }
 }

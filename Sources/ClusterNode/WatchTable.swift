@@ -20,14 +20,14 @@ struct WatchTable {
   mutating func add(_ request: WatchRequest, session: WatchSessionState, from: Int64) -> UInt64 {
     let handle = nextHandle
     nextHandle += 1
-    index.insert(handle, range: request.range)
+    index.register(handle, request.range)
     watches[handle] = Synced(session: session, request: request, from: from)
     return handle
   }
 
   mutating func remove(_ handle: UInt64) {
-    guard let watch = watches.removeValue(forKey: handle) else { return }
-    index.remove(handle, range: watch.request.range)
+    guard watches.removeValue(forKey: handle) != nil else { return }
+    _ = index.unregister(handle)
   }
 
   /// Hands each watch its share of the events of one applied batch. Watches whose session has no room are taken off; the

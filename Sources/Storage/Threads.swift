@@ -48,11 +48,11 @@ final class Monitor<State>: @unchecked Sendable {
 }
 
 /// A thread that may block on the disk, outside of every pool. Join it exactly once.
-final class DedicatedThread: Sendable {
+package final class DedicatedThread: Sendable {
   private let handle: pthread_t
 
   /// - Parameter name: at most 15 bytes, as `top -H` shows it.
-  init(name: String, _ body: @escaping @Sendable () -> Void) {
+  package init(name: String, _ body: @escaping @Sendable () -> Void) {
     let start = Unmanaged.passRetained(Start(name: name, body: body))
     var thread = pthread_t()
     let code = pthread_create(
@@ -67,7 +67,7 @@ final class DedicatedThread: Sendable {
     handle = thread
   }
 
-  func join() { pthread_join(handle, nil) }
+  package func join() { pthread_join(handle, nil) }
 
   private final class Start: Sendable {
     let name: String

@@ -93,6 +93,7 @@ package enum EtcdErrors {
     switch error {
     case .noLeader: noLeader
     case .notLeader: notLeader
+    case .leaderChanged: leaderChanged
     case .tooManyRequests: tooManyRequests
     case .requestTooLarge: requestTooLarge
     case .stopped: stopped
