@@ -42,6 +42,14 @@ package struct Acknowledgement: Sendable {
   /// The consumer says that the blob is gone, even if the entry has come back to life meanwhile: then the entry is
   /// dropped.
   package var blobIsGone: Bool
+
+  package init(sequence: UInt64, entry: EntryName, generation: UInt64, isLast: Bool, blobIsGone: Bool = false) {
+    self.sequence = sequence
+    self.entry = entry
+    self.generation = generation
+    self.isLast = isLast
+    self.blobIsGone = blobIsGone
+  }
 }
 
 package enum AcknowledgementOutcome: Hashable, Sendable {

@@ -8,19 +8,17 @@ package struct RenewedLease: Hashable, Sendable {
   package var markerRevision: Int64
   /// Hits up to and including this moment (ms on the caller's monotonic clock) need no renewal.
   package var freshUntilMilliseconds: Int64
-  /// The record names refs, which a renewal has to read.
-  package var hasRefs: Bool
+  package var windowMilliseconds: Int64
 
   /// `issuedAt`: a moment before the renewal was handed to the store, so that the lease's end is never overestimated.
   package init(
-    lease: LeaseID, generation: UInt64, markerRevision: Int64, issuedAtMilliseconds: Int64, windowMilliseconds: Int64,
-    hasRefs: Bool
+    lease: LeaseID, generation: UInt64, markerRevision: Int64, issuedAtMilliseconds: Int64, windowMilliseconds: Int64
   ) {
     self.lease = lease
     self.generation = generation
     self.markerRevision = markerRevision
     freshUntilMilliseconds = issuedAtMilliseconds + windowMilliseconds
-    self.hasRefs = hasRefs
+    self.windowMilliseconds = windowMilliseconds
   }
 }
 

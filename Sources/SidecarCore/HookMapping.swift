@@ -40,6 +40,30 @@ package struct HookMapping: Hashable, Sendable {
   }
 }
 
+/// Finds the cache that a syslog line speaks of: the one that its tag names (nginx: `tag=ccache`), else the first whose
+/// prefix the path has.
+package struct HookRouter: Sendable {
+  package var mappings: [HookMapping]
+
+  package init(_ mappings: [HookMapping]) { self.mappings = mappings }
+
+  /// `cache` is nil when the line means nothing to any cache.
+  package func meaning(of line: SyslogLine) -> (cache: String?, meaning: HookMapping.Meaning) {
+    if let tagged = mappings.first(where: { $0.cache.utf8.elementsEqual(line.tag) }) {
+      return (tagged.cache, tagged.meaning(of: line.message))
+    }
+    var isUnderstood = false
+    for mapping in mappings {
+      switch mapping.meaning(of: line.message) {
+      case .request(let key, let request): return (mapping.cache, .request(key: key, request))
+      case .ignored: isUnderstood = true
+      case .unparsable: break
+      }
+    }
+    return (nil, isUnderstood ? .ignored : .unparsable)
+  }
+}
+
 /// Requests of many log lines, folded so that each key stands once and all can be done at the same time.
 package struct HookBatch: Sendable {
   package private(set) var requests: [(key: Bytes, request: EntryRequest)] = []
