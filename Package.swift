@@ -72,11 +72,12 @@ let package = Package(
         "Primitives", "Keyspace", "SidecarCore", "StateMachine", "ClusterNode", "Wire", logging, nioCore,
         nioPosix, nioHTTP1,
       ]),
+    .target(name: "Settings", dependencies: ["Primitives", yaml]),
     .executableTarget(
       name: "leasehold",
       dependencies: [
-        "Primitives", "PKI", "Wire", "Storage", "ClusterNode", "SidecarCore", "CacheSidecar", arguments,
-        logging, yaml, nioCore, nioPosix, nioSSL,
+        "Primitives", "PKI", "Wire", "Storage", "ClusterNode", "SidecarCore", "CacheSidecar", "Settings",
+        arguments, logging, nioCore, nioPosix, nioHTTP1,
       ]),
 
     // Tests
@@ -86,6 +87,7 @@ let package = Package(
     tests("LeasesTests", ["Leases"]),
     tests("StateMachineTests", ["StateMachine"]),
     tests("StorageTests", ["Storage", "LogFormat"]),
+    tests("SettingsTests", ["Settings"]),
     tests("PKITests", ["PKI"]),
     tests("WireTests", ["Wire", nioCore, nioPosix, nioEmbedded]),
     tests("ClusterNodeTests", ["ClusterNode", "EtcdAPI", "Wire", nioCore, nioPosix]),

@@ -7,6 +7,9 @@ package enum Limits {
   package static let grpcOverheadBytes = 512 * 1024
   /// The default of `--max-txn-ops`.
   package static let maxTxnOperations = 128
+  /// Transactions inside transactions, the outermost counted. More than protobuf's own limit of 100 nested messages
+  /// lets through, two of which make one level.
+  package static let maxTransactionDepth = 64
 
   // Leases
   /// The longest TTL that etcd grants.

@@ -62,5 +62,6 @@ package enum CommandError: Error, Hashable, Sendable {
   case keyspace(KeyspaceError)
   case leaseNotFound
   case leaseExists
+  /// Above `Limits.maxLeaseTTLSeconds`. Also a TTL that is not positive, which no correct proposer sends.
   case leaseTTLTooLarge
 }

@@ -2,16 +2,19 @@ import Keyspace
 import Leases
 import Primitives
 
-/// CONTRACT SKETCH: signatures that others build on; the bodies are the author's.
 /// The replicated state: what every member computes from the same log. A value: copying it is how a hot snapshot is
 /// taken.
+///
+/// Time comes from the log alone. Every entry carries the leader's lease clock; `clock` is the highest stamp seen, and
+/// all grants, renewals and expiries of an entry happen at that moment, on every member alike (store.md §4).
 package struct StateMachine: Sendable {
-  package private(set) var keyspace = Keyspace()
-  package private(set) var leases = LeaseTable()
+  package internal(set) var keyspace = Keyspace()
+  package internal(set) var leases = LeaseTable()
   /// The highest stamp applied so far. Never runs back.
-  package private(set) var clock = LeaseClock.zero
-  package private(set) var appliedIndex: UInt64 = 0
-  package private(set) var appliedTerm: UInt64 = 0
+  package internal(set) var clock = LeaseClock.zero
+  package internal(set) var appliedIndex: UInt64 = 0
+  package internal(set) var appliedTerm: UInt64 = 0
+  var attachments = LeaseAttachments()
 
   package init() {}
 
@@ -19,25 +22,102 @@ package struct StateMachine: Sendable {
   /// (revisions rise). An index at or below `appliedIndex` is a programmer error.
   package mutating func apply(
     _ batch: CommandBatch, index: UInt64, term: UInt64, results: inout [CommandResult], events: inout [KeyspaceEvent]
-  ) { fatalError() }
+  ) {
+    advance(to: index, term: term)
+    clock = max(clock, batch.clock)
+    for command in batch.commands { results.append(apply(command, events: &events)) }
+    leases.advance(to: clock)
+  }
 
   /// An entry without commands (the empty entry of a new term, a membership change).
-  package mutating func skip(index: UInt64, term: UInt64) { fatalError() }
+  package mutating func skip(index: UInt64, term: UInt64) { advance(to: index, term: term) }
 
-  /// Keys attached to a lease, sorted.
-  package func keys(of lease: LeaseID) -> [Bytes] { fatalError() }
+  private mutating func advance(to index: UInt64, term: UInt64) {
+    precondition(index > appliedIndex, "entry \(index) applied after entry \(appliedIndex)")
+    precondition(term >= appliedTerm, "an entry of term \(term) applied after one of term \(appliedTerm)")
+    appliedIndex = index
+    appliedTerm = term
+  }
 
-  /// Milliseconds left at `clock` (never below 0), nil when unknown.
-  package func remainingMilliseconds(of lease: LeaseID, at clock: LeaseClock) -> Int64? { fatalError() }
+  private mutating func apply(_ command: Command, events: inout [KeyspaceEvent]) -> CommandResult {
+    do throws(CommandError) {
+      switch command {
+      case .put(let request): return try put(request, &events)
+      case .delete(let request): return delete(request, &events)
+      case .transaction(let request): return try transact(request, &events)
+      case .compact(let revision): return try compact(to: revision)
+      case .leaseGrant(let id, let ttl): return try grant(LeaseGrant(id: id, ttlMilliseconds: ttl))
+      case .leaseRevoke(let id): return try revoke(id, &events)
+      case .leaseRenew(let ids): return renew(ids)
+      case .leaseExpire(let ids): return expire(ids, &events)
+      case .grantAndTransact(let grants, let request): return try grantAndTransact(grants, request, &events)
+      case .tick: return .ticked
+      }
+    } catch {
+      return .refused(error)
+    }
+  }
 
-  /// Up to the limits of one expiry command: leases due at `clock`, counted with their keys.
-  package func dueLeases(at clock: LeaseClock) -> [LeaseID] { fatalError() }
+  // MARK: Keys
 
-  package func encoded() -> [UInt8] { fatalError() }
-  package init(decoding bytes: [UInt8]) throws(DecodingFailure) { fatalError() }
+  private mutating func put(
+    _ request: PutRequest, _ events: inout [KeyspaceEvent]
+  ) throws(CommandError) -> CommandResult {
+    let firstEvent = events.count
+    let previous = try Self.put(request, in: &keyspace, leases, &events)
+    follow(events, from: firstEvent)
+    return .put(previous: previous, revision: keyspace.revision)
+  }
+
+  private mutating func delete(_ request: DeleteRequest, _ events: inout [KeyspaceEvent]) -> CommandResult {
+    let firstEvent = events.count
+    let result = keyspace.delete(request, events: &events)
+    follow(events, from: firstEvent)
+    return .delete(result, revision: keyspace.revision)
+  }
+
+  private mutating func transact(
+    _ request: TransactionRequest, _ events: inout [KeyspaceEvent]
+  ) throws(CommandError) -> CommandResult {
+    let firstEvent = events.count
+    let result = try Self.transact(request, in: &keyspace, leases, granting: [], &events)
+    follow(events, from: firstEvent)
+    return .transaction(result, revision: keyspace.revision)
+  }
+
+  private mutating func compact(to revision: Int64) throws(CommandError) -> CommandResult {
+    do { try keyspace.compact(to: revision) } catch { throw CommandError(error) }
+    return .compacted(revision: keyspace.revision)
+  }
+
+  mutating func follow(_ events: [KeyspaceEvent], from first: Int) {
+    for index in first..<events.count { attachments.follow(events[index], in: leases) }
+  }
+
+  // Static, with the two halves apart, so that the keyspace can change while it asks the leases, without a copy.
+
+  private static func put(
+    _ request: PutRequest, in keyspace: inout Keyspace, _ leases: LeaseTable, _ events: inout [KeyspaceEvent]
+  ) throws(CommandError) -> KeyRecord? {
+    do { return try keyspace.put(request, leaseExists: { leases.contains($0) }, events: &events) } catch {
+      throw CommandError(error)
+    }
+  }
+
+  static func transact(
+    _ request: TransactionRequest, in keyspace: inout Keyspace, _ leases: LeaseTable, granting: [LeaseGrant],
+    _ events: inout [KeyspaceEvent]
+  ) throws(CommandError) -> TransactionResult {
+    do {
+      return try keyspace.transact(
+        request, leaseExists: { id in leases.contains(id) || granting.contains { $0.id == id } }, events: &events)
+    } catch { throw CommandError(error) }
+  }
 }
 
-extension CommandBatch {
-  package func encoded() -> [UInt8] { fatalError() }
-  package init(decoding bytes: ArraySlice<UInt8>) throws(DecodingFailure) { fatalError() }
+extension CommandError {
+  /// A lease that is not there is the same refusal, whoever noticed.
+  init(_ error: KeyspaceError) {
+    self = error == .leaseNotFound ? .leaseNotFound : .keyspace(error)
+  }
 }

@@ -1,3 +1,2 @@
 import ArgumentParser
-import Yams
 print("leasehold")

@@ -1,0 +1,81 @@
+/// What a member is, as the outside sees it.
+package enum Role: Hashable, Sendable {
+  /// `leader` is nil until one is heard of in this term.
+  case follower(leader: NodeID?)
+  /// Asks whether it would win (thesis §9.6).
+  case preCandidate
+  case candidate
+  case leader
+}
+
+/// What a member is, with all that it knows only while it is that.
+enum RoleState: Sendable {
+  case follower(Following)
+  case preCandidate(Ballot)
+  case candidate(Ballot)
+  case leader(Leadership)
+
+  /// The leader's book-keeping, changed in place. Traps when this member does not lead.
+  var leadership: Leadership {
+    get {
+      guard case .leader(let leadership) = self else { preconditionFailure("asked a member to lead that does not") }
+      return leadership
+    }
+    _modify {
+      guard case .leader(var taken) = self else { preconditionFailure("asked a member to lead that does not") }
+      // Without a second owner the arrays inside are changed where they are instead of being copied.
+      self = .follower(Following())
+      defer { self = .leader(taken) }
+      yield &taken
+    }
+  }
+
+  var isLeader: Bool {
+    if case .leader = self { true } else { false }
+  }
+
+  var isFollower: Bool {
+    if case .follower = self { true } else { false }
+  }
+}
+
+struct Following: Sendable {
+  var leader: NodeID?
+  /// When the leader was last heard.
+  var contact: Instant?
+}
+
+/// The answers to one campaign, this member's own included.
+struct Ballot: Sendable {
+  enum Outcome { case won, lost, open }
+
+  private var granted: Set<NodeID>
+  private var refused: Set<NodeID> = []
+
+  init(candidate: NodeID) { granted = [candidate] }
+
+  /// A voter's first answer counts.
+  mutating func record(_ voter: NodeID, isGranted: Bool) {
+    guard !granted.contains(voter), !refused.contains(voter) else { return }
+    if isGranted { granted.insert(voter) } else { refused.insert(voter) }
+  }
+
+  func outcome(quorum: Int, voters: Int) -> Outcome {
+    if granted.count >= quorum { return .won }
+    return refused.count > voters - quorum ? .lost : .open
+  }
+}
+
+/// What only a leader keeps.
+struct Leadership: Sendable {
+  /// The index of the empty entry of this term: once committed, the leader knows what is committed (thesis §6.4).
+  var firstIndex: LogIndex
+  /// The other voters, ascending by id.
+  var peers: [Peer]
+  var reads = ReadQueue()
+  var heartbeatDeadline: Instant
+  /// When the leader next counts whom it has heard (thesis §6.2).
+  var quorumDeadline: Instant
+
+  func slot(of peer: NodeID) -> Int? { peers.firstIndex { $0.id == peer } }
+}

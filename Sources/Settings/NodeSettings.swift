@@ -1,0 +1,206 @@
+import Primitives
+
+/// The settings of `leasehold node`, typed and checked against each other. Files are not opened here.
+package struct NodeSettings: Sendable {
+  package struct ClientTLS: Sendable, Equatable {
+    package var certificateFile: String
+    package var keyFile: String
+    /// Client certificates are demanded and must chain to this bundle; nil: none is asked for.
+    package var trustedCAFile: String?
+    package var revocationListFile: String?
+  }
+
+  package struct Sidecar: Sendable, Equatable {
+    package enum API: Sendable, Equatable {
+      case tcp(host: String, port: Int)
+      case unix(path: String)
+    }
+
+    /// Policies in flag form, one per cache.
+    package var caches: [String]
+    package var api: API?
+    package var eventsPath: String
+    package var syslogPath: String?
+    package var syslogCache: String?
+    package var tails: [(cache: String, path: String)]
+    package var strippedPath: String
+    package var prefix: String
+
+    package static func == (left: Sidecar, right: Sidecar) -> Bool {
+      left.caches == right.caches && left.api == right.api && left.eventsPath == right.eventsPath
+        && left.syslogPath == right.syslogPath && left.syslogCache == right.syslogCache
+        && left.tails.elementsEqual(right.tails, by: ==) && left.strippedPath == right.strippedPath
+        && left.prefix == right.prefix
+    }
+  }
+
+  package enum LogLevel: String, Sendable, CaseIterable { case debug, info, warn, error }
+
+  package var name: String
+  package var dataDirectory: String
+  package var walDirectory: String?
+  package var listenClientURLs: [ListenURL]
+  package var advertiseClientURLs: [ListenURL]
+  package var advertisePeerURLs: [ListenURL]
+  package var listenMetricsURLs: [ListenURL]
+  package var clusterToken: String
+  package var heartbeatIntervalMilliseconds: Int64
+  package var electionTimeoutMilliseconds: Int64
+  package var maxTransactionOperations: Int
+  package var maxRequestBytes: Int
+  package var unsafeNoFsync: Bool
+  package var logLevel: LogLevel
+  package var clientTLS: ClientTLS?
+  package var sidecar: Sidecar?
+
+  package init(_ raw: RawSettings) throws(SettingsError) {
+    let values = SettingValues(raw)
+    name = values.text("name")
+    guard !name.isEmpty else { throw SettingsError("--name must not be empty") }
+    dataDirectory = values.given("data-dir") ?? "\(name).etcd"
+    walDirectory = values.given("wal-dir")
+    listenClientURLs = try values.urls("listen-client-urls")
+    advertiseClientURLs = try values.urls(
+      values.given("advertise-client-urls") == nil ? "listen-client-urls" : "advertise-client-urls")
+    advertisePeerURLs = try values.urls("initial-advertise-peer-urls")
+    listenMetricsURLs = try values.urls("listen-metrics-urls")
+    guard !listenClientURLs.isEmpty else { throw SettingsError("--listen-client-urls must name at least one URL") }
+    clusterToken = values.text("initial-cluster-token")
+    heartbeatIntervalMilliseconds = values.integer("heartbeat-interval")
+    electionTimeoutMilliseconds = values.integer("election-timeout")
+    maxTransactionOperations = Int(values.integer("max-txn-ops"))
+    maxRequestBytes = Int(values.integer("max-request-bytes"))
+    unsafeNoFsync = values.flag("unsafe-no-fsync")
+    guard let level = LogLevel(rawValue: values.text("log-level")) else {
+      throw SettingsError("--log-level '\(values.text("log-level"))' is none of debug, info, warn, error")
+    }
+    logLevel = level
+    try Self.checkTiming(heartbeat: heartbeatIntervalMilliseconds, election: electionTimeoutMilliseconds)
+    try Self.checkSingleMember(values, name: name)
+    clientTLS = try Self.clientTLS(values, listening: listenClientURLs)
+    sidecar = try Self.sidecar(values, dataDirectory: dataDirectory)
+  }
+
+  /// etcd's rules: an election must not be tried before five heartbeats could have come, nor take a minute.
+  private static func checkTiming(heartbeat: Int64, election: Int64) throws(SettingsError) {
+    guard heartbeat > 0, election > 0 else {
+      throw SettingsError("--heartbeat-interval and --election-timeout must be at least 1 ms")
+    }
+    guard election >= 5 * heartbeat else {
+      throw SettingsError(
+        "--election-timeout[\(election)ms] should be at least as 5 times as --heartbeat-interval[\(heartbeat)ms]")
+    }
+    guard election <= 50_000 else {
+      throw SettingsError("--election-timeout[\(election)ms] is too long, and should be set less than 50000ms")
+    }
+  }
+
+  private static func checkSingleMember(_ values: SettingValues, name: String) throws(SettingsError) {
+    guard let cluster = values.given("initial-cluster") else { return }
+    var others: [String] = []
+    for member in cluster.split(separator: ",") {
+      let parts = member.split(separator: "=", maxSplits: 1)
+      guard parts.count == 2 else { throw SettingsError("--initial-cluster '\(member)' is not of the form name=URL") }
+      if parts[0] != name { others.append(String(parts[0])) }
+    }
+    guard others.isEmpty else {
+      throw SettingsError(
+        "--initial-cluster names other members (\(others.joined(separator: ", "))): this version runs a single member")
+    }
+  }
+
+  private static func clientTLS(
+    _ values: SettingValues, listening urls: [ListenURL]
+  ) throws(SettingsError) -> ClientTLS? {
+    let certificate = values.given("cert-file")
+    let key = values.given("key-file")
+    guard urls.contains(where: \.isSecure) else {
+      if certificate != nil || key != nil {
+        throw SettingsError("--cert-file and --key-file are given, but no --listen-client-urls starts with https://")
+      }
+      return nil
+    }
+    guard let certificate else { throw SettingsError("--listen-client-urls is https://, but --cert-file is missing") }
+    guard let key else { throw SettingsError("--listen-client-urls is https://, but --key-file is missing") }
+    let trusted = values.given("trusted-ca-file")
+    if values.flag("client-cert-auth"), trusted == nil {
+      throw SettingsError("--client-cert-auth needs --trusted-ca-file: whose clients are to be let in?")
+    }
+    let revoked = values.given("client-crl-file")
+    if revoked != nil, trusted == nil { throw SettingsError("--client-crl-file needs --trusted-ca-file") }
+    return ClientTLS(
+      certificateFile: certificate, keyFile: key, trustedCAFile: trusted, revocationListFile: revoked)
+  }
+
+  private static func sidecar(_ values: SettingValues, dataDirectory: String) throws(SettingsError) -> Sidecar? {
+    let caches = values.all("cache")
+    let names = SettingDefinition.node.map(\.name).filter { $0.hasPrefix("sidecar-") && values.given($0) != nil }
+    guard !caches.isEmpty else {
+      if let first = names.first { throw SettingsError("--\(first) needs a cache to serve: give --cache NAME:ttl=7d") }
+      return nil
+    }
+    let api = try values.given("sidecar-api").map { text throws(SettingsError) in try Sidecar.api(text) }
+    var tails: [(cache: String, path: String)] = []
+    for tail in values.all("sidecar-tail") {
+      let parts = tail.split(separator: "=", maxSplits: 1)
+      guard parts.count == 2 else { throw SettingsError("--sidecar-tail '\(tail)' is not of the form CACHE=PATH") }
+      tails.append((String(parts[0]), String(parts[1])))
+    }
+    let syslog = values.given("sidecar-syslog")
+    let syslogCache = values.given("sidecar-syslog-cache")
+    if syslog != nil, syslogCache == nil, caches.count > 1 {
+      throw SettingsError("--sidecar-syslog with several caches needs --sidecar-syslog-cache")
+    }
+    return Sidecar(
+      caches: caches, api: api, eventsPath: values.given("sidecar-events") ?? "\(dataDirectory)/events.sock",
+      syslogPath: syslog, syslogCache: syslogCache, tails: tails, strippedPath: values.text("sidecar-strip"),
+      prefix: values.text("sidecar-prefix"))
+  }
+}
+
+extension NodeSettings.Sidecar {
+  package static func api(_ text: String) throws(SettingsError) -> API {
+    if text.hasPrefix("unix:") {
+      let path = String(text.dropFirst(5))
+      guard !path.isEmpty else { throw SettingsError("--sidecar-api '\(text)': a path must follow unix:") }
+      return .unix(path: path)
+    }
+    guard let (host, port) = ListenURL.split(text) else {
+      throw SettingsError("--sidecar-api '\(text)' is neither host:port nor unix:/path")
+    }
+    return .tcp(host: host, port: port)
+  }
+}
+
+/// Raw values with the table's defaults behind them.
+struct SettingValues {
+  private let raw: RawSettings
+
+  init(_ raw: RawSettings) { self.raw = raw }
+
+  func given(_ name: String) -> String? { raw.values[name]?.last }
+
+  func all(_ name: String) -> [String] { raw.values[name] ?? [] }
+
+  func text(_ name: String) -> String { given(name) ?? standard(name) }
+
+  func flag(_ name: String) -> Bool { given(name) == "true" }
+
+  /// The reader has checked the digits already.
+  func integer(_ name: String) -> Int64 { Int64(text(name)) ?? 0 }
+
+  func urls(_ name: String) throws(SettingsError) -> [ListenURL] {
+    var urls: [ListenURL] = []
+    for text in (raw.values[name] ?? [standard(name)]).flatMap({ $0.split(separator: ",") }) where !text.isEmpty {
+      urls.append(try ListenURL(String(text), setting: "--\(name)"))
+    }
+    return urls
+  }
+
+  private func standard(_ name: String) -> String {
+    guard let definition = SettingDefinition.node.first(where: { $0.name == name }) else {
+      preconditionFailure("no setting is called \(name)")
+    }
+    return definition.standard ?? ""
+  }
+}

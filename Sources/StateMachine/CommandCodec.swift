@@ -1,0 +1,136 @@
+import Keyspace
+import Primitives
+
+// A command batch as the log, the peers and forwarded proposals carry it:
+//
+//   version u8 · lease clock (signed varint, ms) · count · commands
+//
+// A command is one tag byte and its fields (`RequestCodec` for those of the keyspace). Tags are never reused; a change
+// of any layout raises the version, and members write the version that the whole cluster can read.
+
+extension CommandBatch {
+  /// The format written by this build, and the newest that it can read.
+  package static let formatVersion: UInt8 = 1
+
+  package func encoded() -> [UInt8] {
+    var writer = ByteWriter(reserving: 16 + commands.count * 32)
+    writer.writeByte(Self.formatVersion)
+    writer.writeSigned(clock.milliseconds)
+    writer.writeCount(commands.count)
+    for command in commands { writer.write(command) }
+    return writer.bytes
+  }
+
+  package init(decoding bytes: ArraySlice<UInt8>) throws(DecodingFailure) {
+    var reader = ByteReader(bytes)
+    let version = try reader.readByte()
+    guard version == Self.formatVersion else { throw .unknownVersion(UInt64(version)) }
+    let clock = LeaseClock(milliseconds: try reader.readSigned())
+    var commands: [Command] = []
+    let count = try reader.readCount()
+    commands.reserveCapacity(count)
+    for _ in 0..<count { commands.append(try reader.readCommand()) }
+    try reader.finish()
+    self.init(clock: clock, commands: commands)
+  }
+}
+
+private enum CommandTag: UInt8 {
+  case put = 1
+  case delete = 2
+  case transaction = 3
+  case compact = 4
+  case leaseGrant = 5
+  case leaseRevoke = 6
+  case leaseRenew = 7
+  case leaseExpire = 8
+  case grantAndTransact = 9
+  case tick = 10
+}
+
+extension ByteWriter {
+  private mutating func writeTag(_ tag: CommandTag) { writeByte(tag.rawValue) }
+
+  package mutating func write(_ command: Command) {
+    switch command {
+    case .put(let request):
+      writeTag(.put)
+      write(request)
+    case .delete(let request):
+      writeTag(.delete)
+      write(request)
+    case .transaction(let request):
+      writeTag(.transaction)
+      write(request)
+    case .compact(let revision):
+      writeTag(.compact)
+      writeSigned(revision)
+    case .leaseGrant(let id, let ttl):
+      writeTag(.leaseGrant)
+      write(LeaseGrant(id: id, ttlMilliseconds: ttl))
+    case .leaseRevoke(let id):
+      writeTag(.leaseRevoke)
+      writeFixed(id)
+    case .leaseRenew(let ids):
+      writeTag(.leaseRenew)
+      write(ids)
+    case .leaseExpire(let ids):
+      writeTag(.leaseExpire)
+      write(ids)
+    case .grantAndTransact(let grants, let request):
+      writeTag(.grantAndTransact)
+      writeCount(grants.count)
+      for grant in grants { write(grant) }
+      write(request)
+    case .tick:
+      writeTag(.tick)
+    }
+  }
+
+  private mutating func write(_ grant: LeaseGrant) {
+    writeFixed(grant.id)
+    writeSigned(grant.ttlMilliseconds)
+  }
+
+  private mutating func write(_ ids: [LeaseID]) {
+    writeCount(ids.count)
+    for id in ids { writeFixed(id) }
+  }
+}
+
+extension ByteReader {
+  package mutating func readCommand() throws(DecodingFailure) -> Command {
+    let start = offset
+    guard let tag = CommandTag(rawValue: try readByte()) else { throw .malformed(offset: start, "an unknown command") }
+    switch tag {
+    case .put: return .put(try readPut())
+    case .delete: return .delete(try readDelete())
+    case .transaction: return .transaction(try readTransaction())
+    case .compact: return .compact(revision: try readSigned())
+    case .leaseGrant:
+      let grant = try readGrant()
+      return .leaseGrant(id: grant.id, ttlMilliseconds: grant.ttlMilliseconds)
+    case .leaseRevoke: return .leaseRevoke(id: try readFixed())
+    case .leaseRenew: return .leaseRenew(ids: try readLeaseIDs())
+    case .leaseExpire: return .leaseExpire(ids: try readLeaseIDs())
+    case .grantAndTransact:
+      var grants: [LeaseGrant] = []
+      for _ in 0..<(try readCount(minimumSize: 9)) { grants.append(try readGrant()) }
+      return .grantAndTransact(grants: grants, request: try readTransaction())
+    case .tick: return .tick
+    }
+  }
+
+  private mutating func readGrant() throws(DecodingFailure) -> LeaseGrant {
+    let id = try readFixed(LeaseID.self)
+    return LeaseGrant(id: id, ttlMilliseconds: try readSigned())
+  }
+
+  private mutating func readLeaseIDs() throws(DecodingFailure) -> [LeaseID] {
+    let count = try readCount(minimumSize: 8)
+    var ids: [LeaseID] = []
+    ids.reserveCapacity(count)
+    for _ in 0..<count { ids.append(try readFixed()) }
+    return ids
+  }
+}

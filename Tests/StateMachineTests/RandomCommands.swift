@@ -1,0 +1,114 @@
+import Keyspace
+import Primitives
+import StateMachine
+
+/// Every shape of command, with fields from all over their range: for the codec, which must not care what is sensible.
+struct RandomCommands {
+  var random: SeededGenerator
+
+  init(seed: UInt64) { random = SeededGenerator(seed: seed) }
+
+  mutating func number() -> Int64 {
+    switch Int.random(in: 0..<4, using: &random) {
+    case 0: 0
+    case 1: Int64.random(in: -5...5, using: &random)
+    case 2: Int64.random(in: 0...1_000_000, using: &random)
+    default: Int64.random(in: .min ... .max, using: &random)
+    }
+  }
+
+  mutating func flag() -> Bool { Bool.random(using: &random) }
+
+  mutating func bytes() -> Bytes {
+    let count = Int.random(in: 0..<12, using: &random)
+    return Bytes((0..<count).map { _ in UInt8.random(in: 0...255, using: &random) })
+  }
+
+  mutating func several<Element>(upTo most: Int, _ make: (inout RandomCommands) -> Element) -> [Element] {
+    (0..<Int.random(in: 0...most, using: &random)).map { _ in make(&self) }
+  }
+
+  mutating func range() -> KeyRange {
+    switch Int.random(in: 0..<3, using: &random) {
+    case 0: .single(bytes())
+    case 1: .halfOpen(start: bytes(), end: bytes())
+    default: .from(bytes())
+    }
+  }
+
+  mutating func put() -> PutRequest {
+    var request = PutRequest(bytes(), bytes(), lease: number())
+    request.wantsPrevious = flag()
+    request.ignoresValue = flag()
+    request.ignoresLease = flag()
+    return request
+  }
+
+  mutating func delete() -> DeleteRequest {
+    var request = DeleteRequest(range())
+    request.wantsPrevious = flag()
+    return request
+  }
+
+  mutating func query() -> RangeQuery {
+    var query = RangeQuery(range(), revision: number(), limit: number())
+    query.sortTarget = [.key, .version, .create, .mod, .value].randomElement(using: &random)!
+    query.sortOrder = [.none, .ascend, .descend].randomElement(using: &random)!
+    query.keysOnly = flag()
+    query.countOnly = flag()
+    query.minModRevision = number()
+    query.maxModRevision = number()
+    query.minCreateRevision = number()
+    query.maxCreateRevision = number()
+    return query
+  }
+
+  mutating func comparison() -> Comparison {
+    let target: CompareTarget =
+      switch Int.random(in: 0..<5, using: &random) {
+      case 0: .version(number())
+      case 1: .createRevision(number())
+      case 2: .modRevision(number())
+      case 3: .value(bytes())
+      default: .lease(number())
+      }
+    return Comparison(range(), [.equal, .greater, .less, .notEqual].randomElement(using: &random)!, target)
+  }
+
+  mutating func transaction(depth: Int) -> TransactionRequest {
+    TransactionRequest(
+      comparisons: several(upTo: 3) { $0.comparison() }, success: several(upTo: 3) { $0.operation(depth: depth) },
+      failure: several(upTo: 3) { $0.operation(depth: depth) })
+  }
+
+  mutating func operation(depth: Int) -> Operation {
+    switch Int.random(in: 0..<(depth > 0 ? 4 : 3), using: &random) {
+    case 0: .range(query())
+    case 1: .put(put())
+    case 2: .delete(delete())
+    default: .transaction(transaction(depth: depth - 1))
+    }
+  }
+
+  mutating func command() -> Command {
+    switch Int.random(in: 0..<10, using: &random) {
+    case 0: .put(put())
+    case 1: .delete(delete())
+    case 2: .transaction(transaction(depth: 3))
+    case 3: .compact(revision: number())
+    case 4: .leaseGrant(id: number(), ttlMilliseconds: number())
+    case 5: .leaseRevoke(id: number())
+    case 6: .leaseRenew(ids: several(upTo: 9) { $0.number() })
+    case 7: .leaseExpire(ids: several(upTo: 9) { $0.number() })
+    case 8:
+      .grantAndTransact(
+        grants: several(upTo: 3) { LeaseGrant(id: $0.number(), ttlMilliseconds: $0.number()) },
+        request: transaction(depth: 2))
+    default: .tick
+    }
+  }
+
+  mutating func batch() -> CommandBatch {
+    CommandBatch(clock: LeaseClock(milliseconds: number()), commands: several(upTo: 6) { $0.command() })
+  }
+}
