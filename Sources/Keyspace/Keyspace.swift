@@ -1,52 +1,52 @@
 import Primitives
 
-/// CONTRACT SKETCH: signatures that others build on; the bodies are the keyspace author's.
+/// etcd's multi-version keyspace as a value: every change has a main revision (one per transaction that changes
+/// something) and a sub-revision (its place in the transaction); every key keeps its versions since the last
+/// compaction.
+///
+/// Copying is cheap (a few words): the two trees inside share their nodes, and whoever writes after a copy duplicates
+/// only the nodes it touches. So `let snapshot = keyspace` is a consistent view that other threads may read.
+///
+/// - `KeyIndex`: keys in order, each with references to its versions.
+/// - `VersionLog`: the versions in the order they were made.
 package struct Keyspace: Sendable {
-  package init() {}
+  var index = KeyIndex()
+  var log = VersionLog()
 
   /// The current main revision. A fresh keyspace is at 1, as etcd's is.
-  package var revision: Int64 { fatalError() }
+  package internal(set) var revision: Int64 = 1
+
+  /// The last compaction as etcd stores it: -1 before the first one (which may be at 0).
+  var compactedRevision: Int64 = -1
+
+  /// Where the removal of compacted versions has got to, nil when nothing is left to remove. See `compactStep`.
+  var compactionCursor: Bytes?
+
+  /// How many keys exist now.
+  package internal(set) var keyCount = 0
+
+  package init() {}
+
   /// The revision of the last compaction, 0 when there was none.
-  package var compactRevision: Int64 { fatalError() }
+  package var compactRevision: Int64 { max(0, compactedRevision) }
 
-  /// Reads at `query.revision` (0 = current). Throws `.compacted` or `.futureRevision`.
-  package func range(_ query: RangeQuery) throws(KeyspaceError) -> RangeResult { fatalError() }
+  /// Logical bytes of all that is kept, for the quota and metrics. After `compact` it falls as the removal proceeds,
+  /// so members may differ for a moment.
+  package var sizeInBytes: Int { log.sizeInBytes }
 
-  /// Checks what a transaction needs before it may run (revisions of its ranges, keys of `ignoresValue` puts,
-  /// leases of its puts), runs the branch its comparisons choose (later operations see earlier ones), and gives all
-  /// its changes one new main revision. Nothing changes when it throws. Events in order are appended.
-  package mutating func transact(
-    _ request: TransactionRequest, leaseExists: (LeaseID) -> Bool, events: inout [KeyspaceEvent]
-  ) throws(KeyspaceError) -> TransactionResult { fatalError() }
+  /// The key's record as it is now, with the changes of a running transaction.
+  func currentRecord(_ key: Bytes) -> KeyRecord? {
+    guard let (_, history) = index.find(key), history.isAlive else { return nil }
+    return log[history.latest.ordinal].record
+  }
 
-  /// As a transaction of one put; the fast path.
-  package mutating func put(
-    _ request: PutRequest, leaseExists: (LeaseID) -> Bool, events: inout [KeyspaceEvent]
-  ) throws(KeyspaceError) -> KeyRecord? { fatalError() }
+  /// The revision that the next transaction with changes gets.
+  var nextChange: Revision { Revision(main: revision + 1) }
 
-  package mutating func delete(_ request: DeleteRequest, events: inout [KeyspaceEvent]) -> DeleteResult { fatalError() }
-
-  /// Deletes these keys (those that exist) at one new main revision, with a cause: a lease's end.
-  package mutating func delete(keys: [Bytes], cause: DeletionCause, events: inout [KeyspaceEvent]) { fatalError() }
-
-  /// Forgets history before `revision`; what is alive at it stays. Throws `.compacted` when it already was,
-  /// `.futureRevision` beyond the current one.
-  package mutating func compact(to revision: Int64) throws(KeyspaceError) { fatalError() }
-
-  /// Changes at main revisions `from...` inside the ranges, in order, whole revisions only, stopping after about
-  /// `limit` events or `maxBytes`. `next` is the first revision not looked at. Throws `.compacted` when `from` is at
-  /// or below the compact revision (etcd's rule for watch starts).
-  package func history(
-    from revision: Int64, in range: KeyRange, wantsPrevious: Bool, limit: Int, maxBytes: Int
-  ) throws(KeyspaceError) -> (events: [KeyspaceEvent], next: Int64) { fatalError() }
-
-  /// Logical bytes of all that is kept, for the quota and metrics.
-  package var sizeInBytes: Int { fatalError() }
-  package var keyCount: Int { fatalError() }
-
-  /// etcd's HashKV idea: equal on members with equal history in (compactRevision, revision].
-  package func hash(at revision: Int64) throws(KeyspaceError) -> UInt32 { fatalError() }
-
-  package func encode(into writer: inout ByteWriter) { fatalError() }
-  package init(decoding reader: inout ByteReader) throws(DecodingFailure) { fatalError() }
+  /// Ends a transaction: its changes, if it made any (`change` has moved on then), become the current revision.
+  mutating func commit(_ change: Revision) {
+    guard change.sub > 0 else { return }
+    revision = change.main
+    if compactionCursor != nil { compactStep(maxKeys: Self.compactionKeysPerWrite) }
+  }
 }
