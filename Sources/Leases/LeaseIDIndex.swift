@@ -38,13 +38,13 @@ struct LeaseIDIndex: Sendable {
     shards[shard].count += 1
   }
 
-  /// `id` must be in the index, and its record still in `records`.
-  mutating func remove(_ id: LeaseID, in records: ChunkedArray<LeaseRecord>) {
-    let hash = mixed(id)
+  /// The slot must be in the index, and its record still in `records`.
+  mutating func remove(slot: Int, in records: ChunkedArray<LeaseRecord>) {
+    let hash = mixed(records[slot].id)
     let shard = Self.shard(hash)
     let capacity = shards[shard].slots.count
     var hole = Self.home(hash, capacity)
-    while records[Int(shards[shard].slots[hole])].id != id { hole = Self.following(hole, capacity) }
+    while shards[shard].slots[hole] != UInt32(slot) { hole = Self.following(hole, capacity) }
     // Moves the followers of the run back, as far as their home allows: no tombstones.
     var probe = Self.following(hole, capacity)
     while shards[shard].slots[probe] != Slot.none {

@@ -52,17 +52,28 @@ package struct LeaseTable: Sendable {
   /// False when the lease is unknown.
   package mutating func remove(_ id: LeaseID) -> Bool {
     guard let slot = slot(of: id) else { return false }
+    remove(at: slot)
+    return true
+  }
+
+  /// As `remove`, for a slot that `slot(of:)` has just named.
+  package mutating func remove(at slot: Int) {
+    precondition(records[slot].id != 0, "no lease in slot \(slot)")
     wheel.remove(slot, records: &records)
-    index.remove(id, in: records)
+    index.remove(slot: slot, in: records)
     records[slot] = LeaseRecord(
       id: 0, deadlineMilliseconds: 0, ttlMilliseconds: 0, next: firstFreeSlot, previous: Slot.none)
     firstFreeSlot = UInt32(slot)
     count -= 1
-    return true
   }
 
   package func deadline(of id: LeaseID) -> LeaseClock? {
-    slot(of: id).map { LeaseClock(milliseconds: records[$0].deadlineMilliseconds) }
+    slot(of: id).map(deadline(at:))
+  }
+
+  /// As `deadline(of:)`, for a slot that `slot(of:)` has just named.
+  package func deadline(at slot: Int) -> LeaseClock {
+    LeaseClock(milliseconds: records[slot].deadlineMilliseconds)
   }
 
   package func grantedTTLMilliseconds(of id: LeaseID) -> Int64? {

@@ -24,7 +24,7 @@ extension StateMachine {
   /// All keys of the lease vanish at one revision; without keys the revision stays.
   mutating func revoke(_ id: LeaseID, _ events: inout [KeyspaceEvent]) throws(CommandError) -> CommandResult {
     guard let slot = leases.slot(of: id) else { throw .leaseNotFound }
-    end(id, at: slot, cause: .leaseRevoked, &events)
+    end(leaseAt: slot, cause: .leaseRevoked, &events)
     return .leaseRevoked(revision: keyspace.revision)
   }
 
@@ -41,17 +41,16 @@ extension StateMachine {
   mutating func expire(_ ids: [LeaseID], _ events: inout [KeyspaceEvent]) -> CommandResult {
     var count = 0
     for id in ids {
-      guard let slot = leases.slot(of: id), let deadline = leases.deadline(of: id), deadline <= clock else { continue }
-      end(id, at: slot, cause: .leaseExpired, &events)
+      guard let slot = leases.slot(of: id), leases.deadline(at: slot) <= clock else { continue }
+      end(leaseAt: slot, cause: .leaseExpired, &events)
       count += 1
     }
     return .leasesExpired(count: count, revision: keyspace.revision)
   }
 
-  private mutating func end(_ id: LeaseID, at slot: Int, cause: DeletionCause, _ events: inout [KeyspaceEvent]) {
+  private mutating func end(leaseAt slot: Int, cause: DeletionCause, _ events: inout [KeyspaceEvent]) {
     let keys = attachments.detachAll(at: slot)
-    let existed = leases.remove(id)
-    precondition(existed, "lease \(id) is not in its slot")
+    leases.remove(at: slot)
     if !keys.isEmpty { keyspace.delete(keys: keys, cause: cause, events: &events) }
   }
 
