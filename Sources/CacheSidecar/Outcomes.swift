@@ -89,8 +89,8 @@ final class Outcomes: EvictionOutcomes {
     throw .unavailable("too many changes of the same entry at the same time")
   }
 
-  private func settlement(of acknowledgement: Acknowledgement, _ entry: StoredEntry) -> Settlement {
-    Settlement(
+  private func settlement(of acknowledgement: Acknowledgement, _ entry: StoredEntry) -> EntrySettlement {
+    EntrySettlement(
       of: entry, sequence: acknowledgement.sequence, generation: acknowledgement.generation,
       isLast: acknowledgement.isLast, blobIsGone: acknowledgement.blobIsGone, layout: context.layout)
   }
@@ -104,7 +104,7 @@ final class Outcomes: EvictionOutcomes {
 }
 
 extension AcknowledgementOutcome {
-  init(_ verdict: Settlement.Verdict) {
+  init(_ verdict: EntrySettlement.Verdict) {
     switch verdict {
     case .accepted: self = .accepted
     case .stale(let generation): self = .stale(livingGeneration: generation)

@@ -30,8 +30,9 @@ package enum KeyEncoding {
   }
 
   package static func key(fromBase64 text: String) throws(Problem) -> Bytes {
-    guard let bytes = base64Decoded(text.utf8) else { throw .badBase64 }
-    return try checked(Bytes(bytes))
+    // A + that nobody percent-encoded arrives as a space.
+    guard let key = Base64.bytes(of: String(text.map { $0 == " " ? "+" : $0 })) else { throw .badBase64 }
+    return try checked(key)
   }
 
   package static func checked(_ key: Bytes) throws(Problem) -> Bytes {
@@ -63,58 +64,6 @@ package enum KeyEncoding {
     case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0")
     case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
     case UInt8(ascii: "A")...UInt8(ascii: "F"): digit - UInt8(ascii: "A") + 10
-    default: nil
-    }
-  }
-
-  /// Base64url without padding: fits a query without further encoding.
-  package static func base64(_ key: Bytes) -> String {
-    let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
-    var text: [UInt8] = []
-    var pending: UInt32 = 0
-    var pendingBits = 0
-    for byte in key.array {
-      pending = pending << 8 | UInt32(byte)
-      pendingBits += 8
-      while pendingBits >= 6 {
-        pendingBits -= 6
-        text.append(alphabet[Int(pending >> UInt32(pendingBits) & 63)])
-      }
-      pending &= (1 << UInt32(pendingBits)) - 1
-    }
-    if pendingBits > 0 { text.append(alphabet[Int(pending << UInt32(6 - pendingBits) & 63)]) }
-    return String(decoding: text, as: UTF8.self)
-  }
-
-  package static func base64Decoded(_ text: some Sequence<UInt8>) -> [UInt8]? {
-    var decoded: [UInt8] = []
-    var pending: UInt32 = 0
-    var pendingBits = 0
-    var sawPadding = false
-    for digit in text {
-      if digit == UInt8(ascii: "=") {
-        sawPadding = true
-        continue
-      }
-      guard !sawPadding, let value = sextet(digit) else { return nil }
-      pending = pending << 6 | UInt32(value)
-      pendingBits += 6
-      if pendingBits >= 8 {
-        pendingBits -= 8
-        decoded.append(UInt8(truncatingIfNeeded: pending >> UInt32(pendingBits)))
-        pending &= (1 << UInt32(pendingBits)) - 1
-      }
-    }
-    return pendingBits < 6 ? decoded : nil
-  }
-
-  private static func sextet(_ digit: UInt8) -> UInt8? {
-    switch digit {
-    case UInt8(ascii: "A")...UInt8(ascii: "Z"): digit - UInt8(ascii: "A")
-    case UInt8(ascii: "a")...UInt8(ascii: "z"): digit - UInt8(ascii: "a") + 26
-    case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0") + 52
-    case UInt8(ascii: "+"), UInt8(ascii: "-"): 62
-    case UInt8(ascii: "/"), UInt8(ascii: "_"): 63
     default: nil
     }
   }

@@ -53,6 +53,36 @@ package struct JSONWriter: Sendable {
     bytes.append(contentsOf: (value ? "true" : "false").utf8)
   }
 
+  /// Milliseconds as seconds with a fraction: `12.5`.
+  package mutating func member(_ name: StaticString, secondsOfMilliseconds milliseconds: Int64) {
+    self.name(name)
+    let magnitude = milliseconds.magnitude
+    var fraction = String(magnitude % 1_000)
+    fraction = String(repeating: "0", count: 3 - fraction.count) + fraction
+    while fraction.count > 1, fraction.last == "0" { fraction.removeLast() }
+    bytes.append(contentsOf: "\(milliseconds < 0 ? "-" : "")\(magnitude / 1_000).\(fraction)".utf8)
+  }
+
+  /// An object of texts, by name.
+  package mutating func member(_ name: StaticString, texts: [String: String]) {
+    object(name) { writer in
+      for (name, text) in texts.sorted(by: { $0.key < $1.key }) {
+        writer.separate()
+        writer.quote(name)
+        writer.bytes.append(UInt8(ascii: ":"))
+        writer.quote(text)
+      }
+    }
+  }
+
+  /// An object as a member.
+  package mutating func object(_ name: StaticString, _ body: (inout JSONWriter) -> Void) {
+    self.name(name)
+    open(UInt8(ascii: "{"))
+    body(&self)
+    close(UInt8(ascii: "}"))
+  }
+
   package mutating func member(_ name: StaticString, texts: [String]) {
     array(name) { writer in
       for text in texts {

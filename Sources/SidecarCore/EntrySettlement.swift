@@ -2,7 +2,7 @@ import Keyspace
 import Primitives
 
 /// What an acknowledgement does to its entry: sidecar.md §2, the lower half of the picture.
-package struct Settlement: Hashable, Sendable {
+package struct EntrySettlement: Hashable, Sendable {
   package enum Verdict: Hashable, Sendable {
     case accepted
     /// This eviction is over: the entry lives as `livingGeneration` (nil: it is gone).
