@@ -140,8 +140,13 @@ final class EntryPipeline: Sendable {
     }
     if lookups.isEmpty { return plans }
     do {
-      let entries = try await context.store.entries(lookups.map(\.entry), layout: context.layout)
-      for (work, entry) in zip(lookups, entries) { plan(work, entry, into: &plans) }
+      let entries = try await context.store.readEntries(lookups.map(\.entry), layout: context.layout)
+      for (work, entry) in zip(lookups, entries) {
+        switch entry {
+        case .success(let stored): plan(work, stored, into: &plans)
+        case .failure(let error): finish(work, .failure(error))
+        }
+      }
     } catch {
       for work in lookups { finish(work, .failure(error)) }
     }

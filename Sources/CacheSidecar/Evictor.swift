@@ -87,9 +87,11 @@ final class Evictor: Sendable {
     while !rest.isEmpty {
       let page = Array(rest.prefix(Limits.maxJournalChunkItems))
       rest = rest.dropFirst(page.count)
-      let entries = try await context.store.entries(page.map(\.key), layout: context.layout)
+      let entries = try await context.store.readEntries(page.map(\.key), layout: context.layout)
       var candidates: [EvictionCandidate] = []
-      for (entry, reason) in zip(entries, page.map(\.value)) {
+      for (result, reason) in zip(entries, page.map(\.value)) {
+        // The scan reports what cannot be read.
+        guard case .success(let entry) = result else { continue }
         guard entry.marker == nil, let record = entry.record, record.state == .live else { continue }
         candidates.append(
           EvictionCandidate(

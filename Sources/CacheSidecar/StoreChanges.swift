@@ -30,8 +30,11 @@ extension TransitionOutcome {
 
 extension SidecarStore {
   /// Both keys of each entry, one consistent read per page of `Limits.maxJournalChunkItems` entries.
-  func entries(_ names: [EntryName], layout: StoreLayout) async throws(SidecarStoreError) -> [StoredEntry] {
-    var entries: [StoredEntry] = []
+  /// An entry that cannot be read fails by itself.
+  func readEntries(
+    _ names: [EntryName], layout: StoreLayout
+  ) async throws(SidecarStoreError) -> [Result<StoredEntry, SidecarStoreError>] {
+    var entries: [Result<StoredEntry, SidecarStoreError>] = []
     entries.reserveCapacity(names.count)
     var rest = names[...]
     while !rest.isEmpty {
@@ -45,13 +48,21 @@ extension SidecarStore {
       }
       let records = try await get(keys)
       for (index, name) in page.enumerated() {
-        do {
-          entries.append(try StoredEntry(name, record: records[2 * index], marker: records[2 * index + 1]))
+        do throws(DecodingFailure) {
+          entries.append(
+            .success(try StoredEntry(name, record: records[2 * index], marker: records[2 * index + 1])))
         } catch {
-          throw .refused("the entry \(name.path) in the store cannot be read: \(error)")
+          entries.append(.failure(.refused("the entry \(name.path) in the store cannot be read: \(error)")))
         }
       }
     }
+    return entries
+  }
+
+  /// As above; fails when one of them cannot be read.
+  func entries(_ names: [EntryName], layout: StoreLayout) async throws(SidecarStoreError) -> [StoredEntry] {
+    var entries: [StoredEntry] = []
+    for entry in try await readEntries(names, layout: layout) { entries.append(try entry.get()) }
     return entries
   }
 }
