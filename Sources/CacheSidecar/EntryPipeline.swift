@@ -233,14 +233,20 @@ final class EntryPipeline: Sendable {
 
   private func evict(_ evictions: [(work: EntryWork, candidate: EvictionCandidate)]) async -> [EntryWork] {
     if evictions.isEmpty { return [] }
-    let done: [Bool]
-    do { done = try await journal.evict(await measured(evictions.map(\.candidate))) } catch {
+    let revisions: [Int64?]
+    do { revisions = try await journal.evict(await measured(evictions.map(\.candidate))) } catch {
       for eviction in evictions { finish(eviction.work, .failure(error)) }
       return []
     }
     var lost: [EntryWork] = []
-    for (eviction, isDone) in zip(evictions, done) {
-      if isDone { finish(eviction.work, .success(.evictionStarted)) } else { lost.append(eviction.work) }
+    for (eviction, revision) in zip(evictions, revisions) {
+      guard let revision else {
+        lost.append(eviction.work)
+        continue
+      }
+      let work = eviction.work
+      work.cache.forget(work.key, revision: revision, at: context.clock.monotonicMilliseconds())
+      finish(work, .success(.evictionStarted))
     }
     return lost
   }

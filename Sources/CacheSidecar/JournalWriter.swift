@@ -12,7 +12,7 @@ import Synchronization
 /// (their records are not EVICTING under their sequence number), and the next scan finds what is still owed.
 package final class JournalWriter: Sendable {
   private enum Job {
-    case evict([EvictionCandidate], CheckedContinuation<Result<[Bool], SidecarStoreError>, Never>)
+    case evict([EvictionCandidate], CheckedContinuation<Result<[Int64?], SidecarStoreError>, Never>)
     case revive([RevivalCandidate], CheckedContinuation<Result<[Int64?], SidecarStoreError>, Never>)
     case trim(below: UInt64, CheckedContinuation<Result<Void, SidecarStoreError>, Never>)
   }
@@ -61,8 +61,9 @@ package final class JournalWriter: Sendable {
 
   // MARK: Appending
 
-  /// Commits these evictions. False for one whose guard failed: somebody else has changed the entry first.
-  func evict(_ candidates: [EvictionCandidate]) async throws(SidecarStoreError) -> [Bool] {
+  /// Commits these evictions. The revision of each, nil for one whose guard failed: somebody else has changed the entry
+  /// first.
+  func evict(_ candidates: [EvictionCandidate]) async throws(SidecarStoreError) -> [Int64?] {
     guard !candidates.isEmpty else { return [] }
     return try await withCheckedContinuation { enqueue(.evict(candidates, $0)) }.get()
   }
@@ -124,8 +125,8 @@ package final class JournalWriter: Sendable {
     }
   }
 
-  private func append(_ candidates: [EvictionCandidate]) async throws(SidecarStoreError) -> [Bool] {
-    var done: [Bool] = []
+  private func append(_ candidates: [EvictionCandidate]) async throws(SidecarStoreError) -> [Int64?] {
+    var done: [Int64?] = []
     var rest = candidates[...]
     while !rest.isEmpty {
       let part = Self.chunk(of: rest)
@@ -147,7 +148,7 @@ package final class JournalWriter: Sendable {
     return part
   }
 
-  private func appendChunk(_ candidates: [EvictionCandidate]) async throws(SidecarStoreError) -> [Bool] {
+  private func appendChunk(_ candidates: [EvictionCandidate]) async throws(SidecarStoreError) -> [Int64?] {
     for _ in 0..<Self.maxConflictRetries {
       let plan = planner.evictions(
         candidates, after: state.withLock { $0.head }, appendID: .random(in: .min ... .max))
@@ -156,16 +157,15 @@ package final class JournalWriter: Sendable {
         try await reload()
         continue
       }
-      let done = zip(plan.changes, outcomes.dropFirst()).map { change, outcome in
-        guard let revision = outcome.revision else { return false }
-        context.note(change, revision: revision)
-        return true
-      }
-      for (candidate, isDone) in zip(candidates, done) where isDone {
+      let revisions = outcomes.dropFirst().map(\.revision)
+      for (index, revision) in revisions.enumerated() {
+        guard let revision else { continue }
+        let candidate = candidates[index]
+        context.note(plan.changes[index], revision: revision)
         context.metrics.countEviction(cache: candidate.entry.cache, reason: candidate.reason)
       }
       publish(plan.append)
-      return done
+      return revisions
     }
     throw .unavailable("the journal is being written by somebody else")
   }

@@ -19,16 +19,18 @@ extension Sidecar {
       text.sample([("cache", cache.name), ("state", "evicting")], totals.evictingBytes)
     }
     text.family("leasehold_hits_total", "counter", "Reported hits and registrations by what came of them.")
-    for (labels, count) in values.hits.sorted(by: { "\($0.key)" < "\($1.key)" }) {
+    var hits = values.hits
+    for cache in caches {
+      // A single call that is coalesced is counted in its shard alone; batches and hooks count theirs here as well.
+      let counted = hits.filter { $0.key.cache == cache.name && $0.key.outcome == EntryOutcome.coalesced.label }
+        .reduce(0) { $0 + $1.value }
+      let labels = SidecarMetrics.HitLabels(
+        cache: cache.name, hook: .http, outcome: EntryOutcome.coalesced.label)
+      hits[labels, default: 0] += max(cache.coalescedCount, counted) - counted
+    }
+    for (labels, count) in hits.sorted(by: { $0.key < $1.key }) {
       text.sample(
         [("cache", labels.cache), ("hook", labels.hook.rawValue), ("outcome", labels.outcome)], Int64(count))
-    }
-    for cache in caches {
-      // The single HTTP call counts its coalesced hits in the shards alone; the other hooks count theirs twice.
-      let counted = values.hits.filter { $0.key.cache == cache.name && $0.key.outcome == "coalesced" }
-        .reduce(0) { $0 + $1.value }
-      let single = cache.coalescedCount >= counted ? cache.coalescedCount - counted : 0
-      text.sample([("cache", cache.name), ("hook", "hit"), ("outcome", "coalesced")], Int64(single))
     }
     text.family("leasehold_hook_lost_total", "counter", "Lines that a lossy hook dropped.")
     for hook in HookKind.allCases {

@@ -12,10 +12,14 @@ package enum HookKind: String, Hashable, Sendable, CaseIterable {
 /// The entry half's counters: sidecar.md §8. One short lock; the coalesced hits of the HTTP call are counted where they
 /// are decided (`SidecarCache.coalescedCount`).
 package final class SidecarMetrics: Sendable {
-  package struct HitLabels: Hashable, Sendable {
+  package struct HitLabels: Hashable, Comparable, Sendable {
     package var cache: String
     package var hook: HookKind
     package var outcome: String
+
+    package static func < (left: HitLabels, right: HitLabels) -> Bool {
+      (left.cache, left.hook.rawValue, left.outcome) < (right.cache, right.hook.rawValue, right.outcome)
+    }
   }
 
   package struct Values: Sendable {

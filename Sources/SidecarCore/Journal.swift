@@ -49,7 +49,7 @@ package struct JournalHead: Hashable, Sendable {
     epoch = try reader.readFixed()
     next = try reader.readVarint()
     first = try reader.readVarint()
-    guard (1...next).contains(first), next < UInt64(Int64.max) else {
+    guard first >= 1, first <= next, next < UInt64(Int64.max) else {
       throw .malformed(offset: reader.offset, "sequence numbers out of order")
     }
     appendID = try reader.readFixed()
