@@ -411,7 +411,8 @@ private struct Bench {
     bench.step(.detached(connection: 2))
     bench.wait(10_000)
     bench.connect(.poll(limit: 9))
-    #expect(bench.take() == evicts(1...4, try: 2, connection: 3), "what nobody acknowledged comes again first")
+    #expect(
+      bench.take() == evicts(1...4, try: 2, connection: 3) + ["3: evict 5 try 1"], "what nobody acknowledged comes again first")
   }
 
   @Test func keepAndUnsub() throws {
@@ -442,12 +443,16 @@ private struct Bench {
     var acknowledged: Set<UInt64> = []
     var highestFirst: UInt64 = 0
     var isConnected = false
+    // A kick counts the tries afresh.
+    var everParked: Set<UInt64> = []
     func check(_ lines: [String]) {
       for line in lines where line.contains(": evict ") && line.hasSuffix("try 1") {
         let sequence = UInt64(line.split(separator: " ")[2])!
+        guard !everParked.contains(sequence) else { continue }
         #expect(sequence > highestFirst)
         highestFirst = sequence
       }
+      everParked.formUnion(bench.state.parked.sequences)
       #expect(bench.state.unacknowledgedCount <= inflight)
       #expect(bench.settled.isSubset(of: acknowledged))
     }
