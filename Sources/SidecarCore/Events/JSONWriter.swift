@@ -109,7 +109,7 @@ package struct JSONWriter: Sendable {
     close(UInt8(ascii: "]"))
   }
 
-  /// A cache key: `key` as text where it is UTF-8, else `key64` in base64.
+  /// A cache key: `key` as text where it is UTF-8, else `key64`.
   package mutating func key(_ key: Bytes) {
     if let text = key.text {
       member("key", text)
@@ -146,9 +146,9 @@ package struct JSONWriter: Sendable {
   }
 }
 
-/// Base64 (RFC 4648 §4) for keys that are not text.
+/// Base64 for keys that are not text: written URL-safe and without padding (RFC 4648 §5), as `?key64=` takes it.
 package enum Base64 {
-  private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+  private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
 
   package static func text(of bytes: Bytes) -> String {
     var text: [UInt8] = []
@@ -158,10 +158,7 @@ package enum Base64 {
       let group =
         UInt32(bytes[index]) << 16 | (rest > 1 ? UInt32(bytes[index + 1]) << 8 : 0)
         | (rest > 2 ? UInt32(bytes[index + 2]) : 0)
-      for place in 0..<4 {
-        let digit = alphabet[Int(group >> UInt32(18 - 6 * place)) & 63]
-        text.append(place <= rest ? digit : UInt8(ascii: "="))
-      }
+      for place in 0...min(rest, 3) { text.append(alphabet[Int(group >> UInt32(18 - 6 * place)) & 63]) }
       index += 3
     }
     return String(decoding: text, as: UTF8.self)

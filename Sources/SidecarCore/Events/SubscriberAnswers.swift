@@ -35,7 +35,7 @@ extension SubscriberState {
   private mutating func acknowledge(
     _ acknowledged: AcknowledgedSequences, blobIsGone: Bool, request: UInt64, into actions: inout [SubscriberAction]
   ) {
-    var settlement = Settlement()
+    var settlement = CursorSettlement()
     settlement.request = request
     settlement.blobIsGone = blobIsGone
     let sequences: [UInt64]
@@ -72,7 +72,7 @@ extension SubscriberState {
     return result
   }
 
-  private mutating func add(_ sequence: UInt64, to settlement: inout Settlement) {
+  private mutating func add(_ sequence: UInt64, to settlement: inout CursorSettlement) {
     guard let event = tracked[sequence] else { return }
     setPhase(.settling, of: sequence)
     switch event.item {
@@ -89,7 +89,7 @@ extension SubscriberState {
   }
 
   mutating func finish(
-    _ settlement: Settlement, stale: [EventMessage.StaleEvent], at now: Int64, into actions: inout [SubscriberAction]
+    _ settlement: CursorSettlement, stale: [EventMessage.StaleEvent], at now: Int64, into actions: inout [SubscriberAction]
   ) {
     let sequences = settlement.sequences
     for range in sequences.ranges { cursor.insert(range) }
@@ -114,7 +114,7 @@ extension SubscriberState {
   }
 
   /// Not committed: the events wait for an acknowledgement as before.
-  mutating func giveBack(_ settlement: Settlement, at now: Int64, into actions: inout [SubscriberAction]) {
+  mutating func giveBack(_ settlement: CursorSettlement, at now: Int64, into actions: inout [SubscriberAction]) {
     for sequence in tracked.keys
     where tracked[sequence]?.phase == .settling && settlement.sequences.contains(sequence) {
       setPhase(.delivered(deadline: now + acknowledgeWaitMilliseconds), of: sequence)
@@ -231,7 +231,7 @@ extension SubscriberState {
 
   private mutating func settle(_ request: UInt64, _ answer: PendingAnswer, into actions: inout [SubscriberAction]) {
     pendingAnswers[request] = answer
-    var settlement = Settlement()
+    var settlement = CursorSettlement()
     settlement.request = request
     actions.append(.settle(takeUnpersisted(into: settlement)))
   }

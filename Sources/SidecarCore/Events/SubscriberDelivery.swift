@@ -53,9 +53,9 @@ extension SubscriberState {
   }
 
   /// The eviction tracked under this number; nil for a cancel and for what is not tracked.
-  func eviction(_ sequence: UInt64) -> Settlement.Eviction? {
+  func eviction(_ sequence: UInt64) -> CursorSettlement.Eviction? {
     guard case .evict(let entry, let generation, _, _, _, _)? = tracked[sequence]?.item else { return nil }
-    return Settlement.Eviction(sequence: sequence, entry: entry, generation: generation)
+    return CursorSettlement.Eviction(sequence: sequence, entry: entry, generation: generation)
   }
 
   /// New items, in order. Takes as many as there is room for; the rest is read again later.
@@ -165,12 +165,12 @@ extension SubscriberState {
     }
     let isOld = unpersistedSince.map { now - $0 >= Self.persistDelayMilliseconds } ?? false
     if isOld || isParkedUnpersisted {
-      actions.append(.settle(takeUnpersisted(into: Settlement())))
+      actions.append(.settle(takeUnpersisted(into: CursorSettlement())))
     }
   }
 
   /// Adds what is waiting to be committed anyway.
-  mutating func takeUnpersisted(into settlement: Settlement) -> Settlement {
+  mutating func takeUnpersisted(into settlement: CursorSettlement) -> CursorSettlement {
     var result = settlement
     for range in unpersisted.ranges { result.passed.insert(range) }
     unpersisted = SequenceSet()

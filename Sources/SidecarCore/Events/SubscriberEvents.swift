@@ -19,9 +19,9 @@ package enum SubscriberEvent: Sendable {
   /// `request` names the answer.
   case op(SubscriberOp, request: UInt64)
   /// Committed. `stale`: entries that live again.
-  case settled(Settlement, stale: [EventMessage.StaleEvent])
+  case settled(CursorSettlement, stale: [EventMessage.StaleEvent])
   /// Nothing of it is known to be committed.
-  case unsettled(Settlement)
+  case unsettled(CursorSettlement)
   case kept(request: UInt64, sequence: UInt64, KeepOutcome)
   /// Time has passed: due several times a second.
   case clock
@@ -69,7 +69,7 @@ package struct JournalReading: Hashable, Sendable {
 }
 
 /// What is to be committed for one subscriber: acknowledgements, and its cursor with them.
-package struct Settlement: Hashable, Sendable {
+package struct CursorSettlement: Hashable, Sendable {
   package struct Eviction: Hashable, Sendable {
     package var sequence: UInt64
     package var entry: EntryName
@@ -114,9 +114,9 @@ package enum SubscriberAction: Hashable, Sendable {
   /// Read at most `limit` items from `from` on, find out which are due, and come back with `.read`.
   case read(from: UInt64, limit: Int, SubscriberScope)
   /// Find out which of these are still due before they are delivered again; come back with `.verified`.
-  case verify([Settlement.Eviction])
+  case verify([CursorSettlement.Eviction])
   /// Commit, and come back with `.settled` or `.unsettled`.
-  case settle(Settlement)
+  case settle(CursorSettlement)
   /// Veto; come back with `.kept`. `entry` is nil when it has to be looked up in the journal.
   case keep(request: UInt64, sequence: UInt64, entry: EntryName?, ttlMilliseconds: Int64?)
   /// Remove the subscriber's record; then answer.

@@ -1,0 +1,188 @@
+import CNghttp2
+import NIOCore
+
+/// Header fields as one run of bytes: for each two bytes of name length, two of value length (both little-endian), the
+/// name (lower case), the value. Equal header blocks of successive requests share one such array.
+struct HeaderBlock: Sendable {
+  private(set) var bytes: [UInt8] = []
+
+  mutating func append(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
+    precondition(name.count <= Int(UInt16.max) && value.count <= Int(UInt16.max), "an over-long header got through")
+    bytes.append(UInt8(truncatingIfNeeded: name.count))
+    bytes.append(UInt8(truncatingIfNeeded: name.count >> 8))
+    bytes.append(UInt8(truncatingIfNeeded: value.count))
+    bytes.append(UInt8(truncatingIfNeeded: value.count >> 8))
+    bytes.append(contentsOf: name)
+    bytes.append(contentsOf: value)
+  }
+
+  mutating func removeAll() { bytes.removeAll(keepingCapacity: true) }
+
+  static func == (left: HeaderBlock, right: HeaderBlock) -> Bool {
+    left.bytes.count == right.bytes.count
+      && left.bytes.withUnsafeBytes { l in right.bytes.withUnsafeBytes { r in sameBytes(l, r) } }
+  }
+
+  /// First value of `name`.
+  subscript(_ name: String) -> String? {
+    var found: String?
+    visit { fieldName, value in
+      guard fieldName.elementsEqual(name.utf8) else { return true }
+      found = String(decoding: value, as: UTF8.self)
+      return false
+    }
+    return found
+  }
+
+  var fields: [(name: String, value: String)] {
+    var fields: [(name: String, value: String)] = []
+    visit { name, value in
+      fields.append((String(decoding: name, as: UTF8.self), String(decoding: value, as: UTF8.self)))
+      return true
+    }
+    return fields
+  }
+
+  /// Calls `body` with name and value of each field until it returns false.
+  private func visit(_ body: (UnsafeRawBufferPointer, UnsafeRawBufferPointer) -> Bool) {
+    bytes.withUnsafeBytes { bytes in
+      var index = 0
+      while index < bytes.count {
+        let nameCount = Int(bytes[index]) | Int(bytes[index + 1]) << 8
+        let valueCount = Int(bytes[index + 2]) | Int(bytes[index + 3]) << 8
+        let name = index + 4
+        let value = name + nameCount
+        index = value + valueCount
+        guard
+          body(
+            UnsafeRawBufferPointer(rebasing: bytes[name..<value]),
+            UnsafeRawBufferPointer(rebasing: bytes[value..<index]))
+        else { return }
+      }
+    }
+  }
+}
+
+/// The header block that is just arriving on a connection. Blocks never interleave, so one is enough; it is reused.
+struct IncomingHeaders {
+  var streamID: Int32 = 0
+  /// Regular fields, `:authority` as "host"; without `grpc-timeout`, which differs from call to call.
+  var block = HeaderBlock()
+  var method: [UInt8] = []
+  var path: [UInt8] = []
+  var isGRPC = false
+  /// Nil without the header; `.some(nil)` when it was malformed.
+  var timeout: TimeAmount??
+  var byteCount = 0
+  var isTooLarge = false
+
+  mutating func begin(_ streamID: Int32) {
+    self.streamID = streamID
+    block.removeAll()
+    method.removeAll(keepingCapacity: true)
+    path.removeAll(keepingCapacity: true)
+    isGRPC = false
+    timeout = nil
+    byteCount = 0
+    isTooLarge = false
+  }
+
+  mutating func add(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, limit: Int) {
+    // As HTTP/2 counts a header list (RFC 9113, 6.5.2).
+    byteCount += name.count + value.count + 32
+    guard byteCount <= limit else {
+      isTooLarge = true
+      return
+    }
+    if name.first == UInt8(ascii: ":") {
+      addPseudo(name, value)
+    } else if sameText(name, "grpc-timeout") {
+      timeout = .some(grpcTimeout(value))
+    } else {
+      if sameText(name, "content-type") { isGRPC = isGRPCContentType(value) }
+      block.append(name, value)
+    }
+  }
+
+  private mutating func addPseudo(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
+    if sameText(name, ":path") {
+      path.append(contentsOf: value)
+    } else if sameText(name, ":method") {
+      method.append(contentsOf: value)
+    } else if sameText(name, ":authority") {
+      let host: StaticString = "host"
+      block.append(UnsafeRawBufferPointer(start: host.utf8Start, count: host.utf8CodeUnitCount), value)
+    }
+  }
+
+  /// "application/grpc", alone or followed by "+proto" or parameters.
+  private func isGRPCContentType(_ value: UnsafeRawBufferPointer) -> Bool {
+    let type: StaticString = "application/grpc"
+    let count = type.utf8CodeUnitCount
+    guard value.count >= count, sameText(UnsafeRawBufferPointer(rebasing: value[..<count]), type) else {
+      return false
+    }
+    return value.count == count || value[count] == UInt8(ascii: "+") || value[count] == UInt8(ascii: ";")
+  }
+}
+
+/// Response headers in the making, and the array that nghttp2 takes (it copies everything).
+struct OutgoingHeaders {
+  private var bytes: [UInt8] = []
+  private var counts: [(name: Int, value: Int)] = []
+
+  mutating func add(_ name: String, _ value: some Sequence<UInt8>) {
+    let before = bytes.count
+    bytes.append(contentsOf: name.utf8.lazy.map(asciiLowercased))
+    let nameCount = bytes.count - before
+    bytes.append(contentsOf: value)
+    counts.append((nameCount, bytes.count - before - nameCount))
+  }
+
+  mutating func withFields<Result>(_ body: (UnsafePointer<nghttp2_nv>, Int) -> Result) -> Result {
+    let counts = counts
+    return bytes.withUnsafeMutableBufferPointer { bytes in
+      withUnsafeTemporaryAllocation(of: nghttp2_nv.self, capacity: counts.count) { fields in
+        var next = bytes.baseAddress!
+        for (index, count) in counts.enumerated() {
+          fields.initializeElement(
+            at: index,
+            to: nghttp2_nv(
+              name: next, value: next + count.name, namelen: count.name, valuelen: count.value, flags: 0))
+          next += count.name + count.value
+        }
+        return body(UnsafePointer(fields.baseAddress!), counts.count)
+      }
+    }
+  }
+}
+
+/// Header fields known at build time: nghttp2 refers to them in place.
+struct StaticHeaders: @unchecked Sendable {
+  /// Never freed and never written to; nghttp2's pointers are just not const.
+  let fields: UnsafePointer<nghttp2_nv>
+  let count: Int
+
+  init(_ pairs: (StaticString, StaticString)...) {
+    let fields = UnsafeMutablePointer<nghttp2_nv>.allocate(capacity: pairs.count)
+    let inPlace = UInt8(NGHTTP2_NV_FLAG_NO_COPY_NAME.rawValue | NGHTTP2_NV_FLAG_NO_COPY_VALUE.rawValue)
+    for (index, (name, value)) in pairs.enumerated() {
+      (fields + index).initialize(
+        to: nghttp2_nv(
+          name: UnsafeMutablePointer(mutating: name.utf8Start), value: UnsafeMutablePointer(mutating: value.utf8Start),
+          namelen: name.utf8CodeUnitCount, valuelen: value.utf8CodeUnitCount, flags: inPlace))
+    }
+    self.fields = UnsafePointer(fields)
+    self.count = pairs.count
+  }
+
+  static let grpcResponse = StaticHeaders((":status", "200"), ("content-type", "application/grpc"))
+  static let grpcOK = StaticHeaders(("grpc-status", "0"), ("grpc-message", ""))
+  static let continueResponse = StaticHeaders((":status", "100"))
+}
+
+@inline(__always)
+func sameText(_ bytes: UnsafeRawBufferPointer, _ text: StaticString) -> Bool {
+  bytes.count == text.utf8CodeUnitCount
+    && sameBytes(bytes, UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
+}
