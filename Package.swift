@@ -82,7 +82,7 @@ let package = Package(
 
     // Tests
     tests("PrimitivesTests", ["Primitives"]),
-    tests("RaftTests", ["Raft"]),
+    .testTarget(name: "RaftTests", dependencies: ["Primitives", "Raft"], exclude: ["Traces"]),
     tests("KeyspaceTests", ["Keyspace"]),
     tests("LeasesTests", ["Leases"]),
     tests("StateMachineTests", ["StateMachine"]),

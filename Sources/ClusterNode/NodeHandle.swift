@@ -4,12 +4,13 @@ import NIOCore
 import Primitives
 import StateMachine
 
-// CONTRACT SKETCH of the node as its services (etcd's gRPC methods, the sidecar's embedded store) use it in process.
-// The implementation is being written beside this; signatures bind.
+// The node as its services use it in process: etcd's gRPC methods and the sidecar's embedded store. `Node` implements it.
 
 package enum ProposalError: Error, Hashable, Sendable {
   case noLeader
   case notLeader
+  /// Another leader's entry took the place of the proposal: it has not happened and will not.
+  case leaderChanged
   case tooManyRequests
   case requestTooLarge
   case stopped

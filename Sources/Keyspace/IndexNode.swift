@@ -4,7 +4,8 @@ import Primitives
 /// under a key that is not above any key of the child and above every key of the child before.
 ///
 /// Nodes are shared between copies of an index; whoever changes one makes it its own first (`makeUnique`), so a change
-/// after a copy duplicates the nodes on one path, not the tree.
+/// after a copy duplicates the nodes on one path, not the tree. (Hence `@unchecked Sendable`: a node that more than one
+/// value can reach is never written.)
 final class IndexNode: @unchecked Sendable {
   static let capacity = 64
   /// A node this empty is merged with a neighbour when both fit into one with room to spare.

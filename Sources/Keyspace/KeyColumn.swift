@@ -11,7 +11,7 @@ import Primitives
 /// Keys live in buffers of their own, so a plain binary search would miss the cache at every probe. Keys that are
 /// neighbours in order nearly always share a prefix; what tells them apart follows it. So the column keeps the length
 /// of the shared prefix and, in a contiguous array, each key's eight bytes behind it as a big-endian integer (its
-/// *head*, zero-padded). A search compares the prefix once, then integers, and looks at whole keys only where heads tie.
+/// *head*, zero-padded). A search compares the prefix once, then integers, and whole keys only where heads tie.
 struct KeyColumn {
   private(set) var keys: [Bytes] = []
   private var heads: [UInt64] = []
@@ -26,6 +26,19 @@ struct KeyColumn {
     guard let first = keys.first else { return (0, false) }
     let order = Self.compare(key, prefixOf: first, count: sharedCount)
     if order != 0 { return (order < 0 ? 0 : keys.count, false) }
+    return searchByHead(key)
+  }
+
+  /// The index of `key` itself. Needs no look at the shared prefix: where a whole key is equal, its head is too.
+  @inline(__always)
+  func index(of key: Bytes) -> Int? {
+    let (index, isFound) = searchByHead(key)
+    return isFound ? index : nil
+  }
+
+  /// As `search`, for a key that shares the prefix; for others only `isFound` (which is false) means something.
+  @inline(__always)
+  private func searchByHead(_ key: Bytes) -> (index: Int, isFound: Bool) {
     let head = Self.head(of: key, behind: sharedCount)
     return heads.withUnsafeBufferPointer { heads in
       var low = Self.partition(heads, from: 0) { $0 < head }

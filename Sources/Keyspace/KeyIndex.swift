@@ -7,10 +7,17 @@ struct KeyIndex: Sendable {
   /// The key as the index holds it (so that versions share one buffer) and its history.
   @inline(__always)
   func find(_ key: Bytes) -> (key: Bytes, history: KeyHistory)? {
-    var node = root
-    while !node.isLeaf { node = node.children[node.column.childIndex(for: key)] }
-    let (index, isFound) = node.column.search(key)
-    return isFound ? (node.column.keys[index], node.histories[index]) : nil
+    // The nodes stay alive with `root`, so the way down counts no references.
+    var node = Unmanaged.passUnretained(root)
+    while let child = node._withUnsafeGuaranteedRef({ node -> Unmanaged<IndexNode>? in
+      node.isLeaf ? nil : Unmanaged.passUnretained(node.children[node.column.childIndex(for: key)])
+    }) {
+      node = child
+    }
+    return node._withUnsafeGuaranteedRef { leaf in
+      guard let index = leaf.column.index(of: key) else { return nil }
+      return (leaf.column.keys[index], leaf.histories[index])
+    }
   }
 
   /// Adds a version to `key`'s history. Returns the key as the index holds it and the version before.
@@ -32,12 +39,12 @@ struct KeyIndex: Sendable {
   ) -> IndexNode? {
     IndexNode.makeUnique(&node)
     if node.isLeaf {
-      let (index, isFound) = node.column.search(key)
-      if isFound {
+      if let index = node.column.index(of: key) {
         outcome = (node.column.keys[index], node.histories[index].latest)
         node.histories[index].append(reference)
         return nil
       }
+      let index = node.column.search(key).index
       node.column.insert(key, at: index)
       node.histories.insert(KeyHistory(reference), at: index)
       guard node.count > IndexNode.capacity else { return nil }
@@ -99,8 +106,9 @@ struct KeyIndex: Sendable {
   private static func forget(_ expendable: Int, of key: Bytes, in node: inout IndexNode) {
     IndexNode.makeUnique(&node)
     if node.isLeaf {
-      let (index, isFound) = node.column.search(key)
-      precondition(isFound, "only a key of the index can be forgotten")
+      guard let index = node.column.index(of: key) else {
+        preconditionFailure("only a key of the index can be forgotten")
+      }
       if expendable < node.histories[index].count {
         node.histories[index].dropFirst(expendable)
       } else {

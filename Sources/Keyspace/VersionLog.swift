@@ -49,13 +49,14 @@ struct VersionLog: Sendable {
   private static let bitsPerLevel: UInt64 = 6
 
   subscript(ordinal: UInt64) -> StoredVersion {
-    var node = root
+    // The nodes stay alive with `root`, so the way down counts no references.
+    var node = Unmanaged.passUnretained(root)
     var shift = UInt64(height) * Self.bitsPerLevel
     while shift > 0 {
-      node = node.children[node.position(of: ordinal >> shift)]
+      node = node._withUnsafeGuaranteedRef { .passUnretained($0.children[$0.position(of: ordinal >> shift)]) }
       shift -= Self.bitsPerLevel
     }
-    return node.versions[node.position(of: ordinal)]
+    return node._withUnsafeGuaranteedRef { $0.versions[$0.position(of: ordinal)] }
   }
 
   /// Appends a version behind all others and returns its ordinal.
@@ -150,7 +151,8 @@ struct VersionLog: Sendable {
   }
 }
 
-/// One node of the version log: a chunk of versions, or a branch of nodes.
+/// One node of the version log: a chunk of versions, or a branch of nodes. `@unchecked Sendable` because a node that
+/// more than one value can reach is never written (`makeUnique`).
 final class LogNode: @unchecked Sendable {
   static let slots = 64
 

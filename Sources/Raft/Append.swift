@@ -59,7 +59,7 @@ extension AppendRequest {
   func isWellFormed(term: Term) -> Bool {
     var last = previous
     for entry in entries {
-      guard entry.index == last.index + 1, entry.term >= last.term, entry.term <= term else { return false }
+      guard entry.index == last.index &+ 1, entry.term >= last.term, entry.term <= term else { return false }
       last = EntryID(index: entry.index, term: entry.term)
     }
     return last.term <= term

@@ -3,7 +3,7 @@
 extension RaftCore {
   /// Patience is lost.
   mutating func startElection(at now: Instant, into output: inout Output) {
-    if configuration.preVote, !configuration.isSoleVoter {
+    if configuration.preVote, !isSoleVoter {
       preCampaign(at: now, into: &output)
     } else {
       campaign(at: now, into: &output)
@@ -25,12 +25,13 @@ extension RaftCore {
   ///
   /// The requests wait for term, own vote and the whole log to be durable. Thereby no answer arrives before the own
   /// vote counts, and a member that forgot its tail in a crash cannot collect votes that were given for that tail.
+  /// A sole voter leads before the term is durable: nobody hears of it, and its entries become durable after it.
   mutating func campaign(at now: Instant, into output: inout Output) {
     term += 1
     vote = configuration.id
     resetElectionDeadline(now)
     state = .candidate(Ballot(candidate: configuration.id))
-    if configuration.isSoleVoter {
+    if isSoleVoter {
       becomeLeader(at: now, into: &output)
       return
     }

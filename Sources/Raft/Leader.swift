@@ -68,7 +68,7 @@ extension RaftCore {
 
   /// The highest index that a quorum of voters holds durably.
   private func quorumMatch() -> LogIndex {
-    if configuration.isSoleVoter { return log.durableIndex }
+    if isSoleVoter { return log.durableIndex }
     guard case .leader(let leadership) = state else { return 0 }
     let own = configuration.isVoter ? log.durableIndex : 0
     var best: LogIndex = 0
@@ -86,9 +86,9 @@ extension RaftCore {
     return count
   }
 
-  /// Peers that lag behind the start of this log: they get heartbeats, and only a snapshot can bring them back.
+  /// Peers that lack even the entry at which this log starts: only a snapshot can bring them back.
   package var peersBehindLog: [NodeID] {
     guard case .leader(let leadership) = state else { return [] }
-    return leadership.peers.filter { $0.needsSnapshot(from: log) }.map(\.id)
+    return leadership.peers.filter(\.needsSnapshot).map(\.id)
   }
 }

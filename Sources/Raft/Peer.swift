@@ -17,6 +17,9 @@ struct Peer: Sendable {
   private(set) var flow = Flow.probe(isWaiting: false)
   private var window = InflightWindow()
   private var sentCommit: LogIndex = 0
+  /// It lacks even the entry at which this log starts: only a snapshot helps. It is asked again, without entries,
+  /// after each heartbeat that it answers.
+  private(set) var needsSnapshot = false
   /// Heard from since the leader last counted.
   var isActive = true
   /// The newest round of reads that it confirmed.
@@ -26,9 +29,6 @@ struct Peer: Sendable {
     self.id = id
     self.next = next
   }
-
-  /// Its next entry has been compacted away: only a snapshot helps.
-  func needsSnapshot(from log: borrowing RaftLog) -> Bool { next <= log.base.index }
 
   enum Urgency {
     /// Only if there are entries to send.
@@ -43,14 +43,15 @@ struct Peer: Sendable {
   mutating func nextAppend(from log: borrowing RaftLog, limits: borrowing Configuration, _ urgency: Urgency)
     -> AppendRequest?
   {
-    guard let previousTerm = log.term(at: next - 1) else { return nil }
+    if next <= log.base.index { restartProbe(at: log.base.index + 1) }
+    let previousTerm = log.term(at: next - 1)!
     let previous = EntryID(index: next - 1, term: previousTerm)
     var batch: (entries: [Entry], bytes: Int) = ([], 0)
     switch flow {
     case .probe(isWaiting: true):
       return nil
     case .probe(isWaiting: false):
-      batch = log.slice(from: next, maxBytes: limits.maxMessageBytes)
+      if !needsSnapshot { batch = log.slice(from: next, maxBytes: limits.maxMessageBytes) }
     case .replicate:
       if !window.isFull(limits) { batch = log.slice(from: next, maxBytes: limits.maxMessageBytes) }
     }
@@ -77,6 +78,7 @@ struct Peer: Sendable {
   /// The peer's log equals the leader's up to `index`.
   mutating func matched(_ index: LogIndex) {
     match = max(match, index)
+    needsSnapshot = false
     window.remove(through: match)
     switch flow {
     case .probe:
@@ -87,21 +89,26 @@ struct Peer: Sendable {
     }
   }
 
-  /// The peer lacks the entry before those sent. False: an old answer that says nothing any more.
+  /// The peer lacks the entry before those sent. True: the place to try next is known.
   mutating func mismatched(rejected: LogIndex, hint: EntryID, log: borrowing RaftLog) -> Bool {
     switch flow {
     case .replicate:
-      // A message was lost on the way: start again behind what is known to be there.
+      // A message was lost on the way, unless the answer is older than what is known by now.
       guard rejected > match else { return false }
-      next = match + 1
     case .probe:
-      guard rejected == next - 1 else { return false }
-      let meeting = log.newest(notBehind: min(hint.index, rejected - min(rejected, 1)), termAtMost: hint.term)
-      next = max(meeting.index, match) + 1
+      guard rejected == next - 1, rejected > 0 else { return false }
     }
+    needsSnapshot = rejected <= log.base.index
+    let meeting = log.newest(notBehind: min(hint.index, rejected - 1), termAtMost: hint.term)
+    restartProbe(at: max(meeting.index, match, log.base.index) + 1)
+    if needsSnapshot { flow = .probe(isWaiting: true) }
+    return !needsSnapshot
+  }
+
+  private mutating func restartProbe(at index: LogIndex) {
+    next = index
     flow = .probe(isWaiting: false)
     window = InflightWindow()
-    return true
   }
 
   /// The peer lives: a probe that got no answer may be repeated.

@@ -9,6 +9,7 @@ import Primitives
 /// some prefix of them is there.
 package struct RaftCore: Sendable {
   package let configuration: Configuration
+  let isSoleVoter: Bool
   package internal(set) var term: Term
   /// 0: not voted in this term.
   var vote: NodeID
@@ -29,6 +30,7 @@ package struct RaftCore: Sendable {
     log: (snapshotIndex: LogIndex, snapshotTerm: Term, entries: [Entry]), applied: LogIndex? = nil, now: Instant
   ) {
     self.configuration = configuration.checkedBounds()
+    isSoleVoter = configuration.isSoleVoter
     self.log = RaftLog(
       base: EntryID(index: log.snapshotIndex, term: log.snapshotTerm), entries: log.entries, commit: recovered.commit,
       applied: applied ?? log.snapshotIndex)
@@ -96,7 +98,7 @@ package struct RaftCore: Sendable {
 
   package mutating func step(_ event: Event, at now: Instant, into output: inout Output) {
     // A sole voter waits for nobody.
-    if configuration.isSoleVoter, !state.isLeader { campaign(at: now, into: &output) }
+    if isSoleVoter, !state.isLeader { campaign(at: now, into: &output) }
     switch event {
     case .tick: tick(at: now, into: &output)
     case .received(let message): receive(message, at: now, into: &output)
@@ -106,7 +108,7 @@ package struct RaftCore: Sendable {
       if log.markDurable(EntryID(index: index, term: term)) { advanceCommit(into: &output) }
     case .applied(let index):
       log.markApplied(index)
-      if configuration.isSoleVoter { log.compact(through: index) }
+      if isSoleVoter { log.compact(through: index) }
     case .compact(let index): log.compact(through: index)
     }
     log.deliver(into: &output.commit)
@@ -139,7 +141,7 @@ package struct RaftCore: Sendable {
       electionDeadline = .never
       return
     }
-    if configuration.isSoleVoter {
+    if isSoleVoter {
       electionDeadline = now
       return
     }
@@ -166,6 +168,7 @@ package struct RaftCore: Sendable {
 
   /// Holds a message until this term and vote are durable, and `entry` if given.
   func hold(_ message: Message, entry: EntryID?, into output: inout Output) {
+    let entry = entry.flatMap { $0.index == 0 ? nil : $0 }
     output.sendAfterPersist.append(
       HeldMessage(message: message, waitsFor: Durability(term: term, vote: vote, entry: entry)))
   }

@@ -104,7 +104,8 @@ struct RaftLog: Sendable {
   /// truncate leads a term above all that is removed, and sends an entry of it: until such an entry is reported
   /// durable, completions of older terms are not believed (see `markDurable`).
   mutating func truncate(from index: LogIndex) {
-    precondition(index > commitIndex, "asked to remove committed entry \(index): the cluster's logs contradict each other")
+    precondition(
+      index > commitIndex, "asked to remove committed entry \(index): the cluster's logs contradict each other")
     if durableIndex < lastIndex { ambiguousThroughTerm = max(ambiguousThroughTerm, last.term) }
     durableIndex = min(durableIndex, index - 1)
     while lastIndex >= index { backlogBytes -= entries.removeLast().weightBytes }

@@ -33,7 +33,7 @@ extension RaftCore {
       state.leadership.reads.beforeFirstCommit.append(context)
       return
     }
-    if configuration.isSoleVoter {
+    if isSoleVoter {
       output.readStates.append((context, log.commitIndex))
       return
     }

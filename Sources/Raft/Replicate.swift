@@ -2,7 +2,7 @@
 
 extension RaftCore {
   mutating func replicateToAll(_ urgency: Peer.Urgency, into output: inout Output) {
-    if configuration.isSoleVoter { return }
+    if isSoleVoter { return }
     for slot in state.leadership.peers.indices { replicate(to: slot, urgency, into: &output) }
   }
 
@@ -25,7 +25,7 @@ extension RaftCore {
       guard index <= log.lastIndex else { return }
       state.leadership.peers[slot].matched(index)
       advanceCommit(into: &output)
-      replicate(to: slot, .entries, into: &output)
+      replicate(to: slot, .commit, into: &output)
     case .mismatch(let rejected, let hint):
       if state.leadership.peers[slot].mismatched(rejected: rejected, hint: hint, log: log) {
         replicate(to: slot, .probe, into: &output)

@@ -38,7 +38,6 @@ package struct NodeSettings: Sendable {
 
   package var name: String
   package var dataDirectory: String
-  package var walDirectory: String?
   package var listenClientURLs: [ListenURL]
   package var advertiseClientURLs: [ListenURL]
   package var advertisePeerURLs: [ListenURL]
@@ -58,7 +57,6 @@ package struct NodeSettings: Sendable {
     name = values.text("name")
     guard !name.isEmpty else { throw SettingsError("--name must not be empty") }
     dataDirectory = values.given("data-dir") ?? "\(name).etcd"
-    walDirectory = values.given("wal-dir")
     listenClientURLs = try values.urls("listen-client-urls")
     advertiseClientURLs = try values.urls(
       values.given("advertise-client-urls") == nil ? "listen-client-urls" : "advertise-client-urls")

@@ -5,7 +5,6 @@ extension SettingDefinition {
   private static let member: [SettingDefinition] = [
     .init("name", .text, standard: "default", "Human-readable name for this member."),
     .init("data-dir", .text, "Path to the data directory (default: NAME.etcd)."),
-    .init("wal-dir", .text, "Path to a dedicated log directory."),
     .init(
       "listen-client-urls", .urls, standard: "http://localhost:2379", "URLs to listen on for client traffic."),
     .init(

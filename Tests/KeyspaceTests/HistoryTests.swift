@@ -28,7 +28,8 @@ struct HistoryTests {
   @Test("Only the range is told, for one key as for many")
   func ranges() throws {
     let trial = try Self.story()
-    #expect(try trial.history(from: 1, in: .single("a")).events.map(\.text) == ["put a=1 @2", "delete a @4", "put a=2 @5"])
+    let eventsOfA = try trial.history(from: 1, in: .single("a")).events
+    #expect(eventsOfA.map(\.text) == ["put a=1 @2", "delete a @4", "put a=2 @5"])
     #expect(try trial.history(from: 3, in: .single("a")).events.map(\.text) == ["delete a @4", "put a=2 @5"])
     #expect(try trial.history(from: 1, in: .single("none")).events == [])
     #expect(try trial.history(from: 5, in: .from("b")).events.map(\.text) == ["put b=2 @5", "put c=2 @6"])

@@ -124,7 +124,8 @@ struct ModelTests {
       let all = try trial.keyspace.range(RangeQuery(.from("")))
       #expect(all.records.map(\.key) == sorted)
       for _ in 0..<50 {
-        let (first, second) = (Self.key(.random(in: 0..<12_000, using: &generator)), Self.key(.random(in: 0..<12_000, using: &generator)))
+        let first = Self.key(.random(in: 0..<12_000, using: &generator))
+        let second = Self.key(.random(in: 0..<12_000, using: &generator))
         let range = KeyRange.halfOpen(start: min(first, second), end: max(first, second))
         let keys = try trial.keyspace.range(RangeQuery(range)).records.map(\.key)
         #expect(keys == sorted.filter(range.contains))
