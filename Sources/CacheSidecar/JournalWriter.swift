@@ -307,7 +307,7 @@ package final class JournalWriter: Sendable {
   }
 }
 
-extension JournalWriter: EvictionJournal {
+extension JournalWriter: EvictionJournal, JournalTrimming {
   package var epoch: UInt32 { state.withLock { $0.head.epoch } }
   package var head: UInt64 { state.withLock { $0.head.next - 1 } }
   package var first: UInt64 { state.withLock { $0.head.first } }

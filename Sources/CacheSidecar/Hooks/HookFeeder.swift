@@ -65,7 +65,9 @@ final class HookFeeder: Sendable {
       }
       guard let step else { return }
       for (name, batch) in step {
-        guard let cache = sidecar.caches[name] else { continue }
+        guard let cache = sidecar.caches[name] else {
+          preconditionFailure("a line for the cache \(name), which has no policy")
+        }
         let results = await sidecar.perform(batch.requests, in: cache, hook: hook)
         let failures = results.count { if case .failure = $0 { true } else { false } }
         if failures > 0 { sidecar.metrics.countLost(hook, UInt64(failures)) }

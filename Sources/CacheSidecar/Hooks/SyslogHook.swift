@@ -40,6 +40,9 @@ package final class SyslogHook: Sendable {
   package init(
     path: String, mappings: [HookMapping], sidecar: Sidecar, mode: mode_t = 0o660, logger: Logger
   ) throws(Failure) {
+    for mapping in mappings where sidecar.caches[mapping.cache] == nil {
+      throw Failure(description: "syslog socket \(path): no cache is called \"\(mapping.cache)\"")
+    }
     self.path = path
     self.sidecar = sidecar
     self.logger = logger
