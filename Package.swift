@@ -56,7 +56,7 @@ let package = Package(
     // Shells
     .target(name: "Storage", dependencies: ["Primitives", "LogFormat", logging]),
     .target(name: "PKI", dependencies: ["CLibcrypto"]),
-    .target(name: "EtcdAPI", dependencies: [protobuf], exclude: ["Protos"]),
+    .target(name: "EtcdAPI", dependencies: [protobuf, nioCore], exclude: ["Protos"]),
     .target(
       name: "Wire",
       dependencies: ["CNghttp2", nioCore, nioPosix, nioHTTP1, nioSSL, logging]),
@@ -86,11 +86,16 @@ let package = Package(
     tests("KeyspaceTests", ["Keyspace"]),
     tests("LeasesTests", ["Leases"]),
     tests("StateMachineTests", ["StateMachine"]),
-    tests("StorageTests", ["Storage", "LogFormat"]),
     tests("SettingsTests", ["Settings"]),
+    tests("StorageTests", ["Storage", "LogFormat", "Primitives"]),
     tests("PKITests", ["PKI"]),
     tests("WireTests", ["Wire", nioCore, nioPosix, nioEmbedded]),
-    tests("ClusterNodeTests", ["ClusterNode", "EtcdAPI", "Wire", nioCore, nioPosix]),
+    tests(
+      "ClusterNodeTests",
+      [
+        "ClusterNode", "EtcdAPI", "Wire", "StateMachine", "Keyspace", "Leases", nioCore, nioPosix, nioEmbedded,
+        logging,
+      ]),
     tests("SidecarCoreTests", ["SidecarCore"]),
     tests("CacheSidecarTests", ["CacheSidecar", nioCore, nioPosix]),
   ],

@@ -3,16 +3,18 @@ import NIOCore
 /// Cuts a stream of bytes into gRPC messages: one compression flag, four bytes of length (big-endian), the message.
 ///
 /// A message that arrives whole within one read is handed on as a slice of that read, without a copy.
-struct GRPCDeframer {
-  static let prefixBytes = 5
+package struct GRPCDeframer {
+  package static let prefixBytes = 5
 
   /// Bytes not yet handed on.
   private var unread = ByteBuffer()
 
-  /// Bytes held back because their message is not complete.
-  var heldBytes: Int { unread.readableBytes }
+  package init() {}
 
-  mutating func append(_ bytes: ByteBuffer) {
+  /// Bytes held back because their message is not complete.
+  package var heldBytes: Int { unread.readableBytes }
+
+  package mutating func append(_ bytes: ByteBuffer) {
     if unread.readableBytes == 0 {
       unread = bytes
     } else {
@@ -23,7 +25,7 @@ struct GRPCDeframer {
 
   /// The next whole message, nil when more bytes are needed. The refusals are grpc-go's. `encoding` gives the
   /// call's `grpc-encoding`, asked for only to word a refusal.
-  mutating func next(limit: Int, encoding: () -> String?) throws(GRPCStatus) -> ByteBuffer? {
+  package mutating func next(limit: Int, encoding: () -> String?) throws(GRPCStatus) -> ByteBuffer? {
     guard
       let flag = unread.getInteger(at: unread.readerIndex, as: UInt8.self),
       let length = unread.getInteger(at: unread.readerIndex + 1, as: UInt32.self)
@@ -38,7 +40,7 @@ struct GRPCDeframer {
     return unread.readSlice(length: Int(length))
   }
 
-  mutating func reset() { unread = ByteBuffer() }
+  package mutating func reset() { unread = ByteBuffer() }
 
   private static func refusal(flag: UInt8, encoding: String?) -> GRPCStatus {
     guard flag == 1 else {
@@ -53,7 +55,7 @@ struct GRPCDeframer {
 }
 
 /// `grpc-timeout`: up to eight digits and a unit (H, M, S, m, u, n); nil when malformed.
-func grpcTimeout(_ text: UnsafeRawBufferPointer) -> TimeAmount? {
+package func grpcTimeout(_ text: UnsafeRawBufferPointer) -> TimeAmount? {
   guard text.count >= 2, text.count <= 9 else { return nil }
   var value: Int64 = 0
   for digit in text.dropLast() {

@@ -31,19 +31,20 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
     self.metadataBlock = metadata
     self.path = route.name
     self.route = route.route
-    super.init(id: id, connection: connection)
     self.peerCommonName = connection.peerCommonName
+    super.init(id: id, connection: connection)
   }
 
   // MARK: GRPCCall
 
-  private(set) var peerCommonName: String?
+  let peerCommonName: String?
 
   func metadata(_ name: String) -> String? { metadataBlock[name] }
 
   var pendingBytes: Int { queuedBytes }
 
   func send(_ message: ByteBuffer) {
+    eventLoop.assertInEventLoop()
     guard !isOver, let connection else { return }
     if !hasStartedResponse {
       hasStartedResponse = true
@@ -57,6 +58,7 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
   }
 
   func finish(_ status: GRPCStatus) {
+    eventLoop.assertInEventLoop()
     guard !isOver else { return }
     isOver = true
     self.status = status
@@ -78,14 +80,14 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
   func start(_ headers: IncomingHeaders) {
     let services = connection!.services
     if let route, let observer = services.observer {
-      startedAt = .now()
+      startedAt = eventLoop.now
       observer.callStarted(route.method)
     }
     if let refusal = refusal(of: headers) { return finish(refusal) }
     guard let route else { return finish(services.grpc!.refusal(path)) }
     if case .some(.some(let timeout)) = headers.timeout {
       guard timeout > .zero else { return finish(Self.deadlineStatus) }
-      connection!.watchDeadline(of: self, .now() + timeout)
+      connection!.watchDeadline(of: self, eventLoop.now + timeout)
     }
     switch route.implementation {
     case .unary(let answer): delegate = .unary(answer)
@@ -187,7 +189,7 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
       route.method,
       GRPCCallSummary(
         code: code, receivedMessages: receivedMessages, receivedBytes: receivedBytes, sentMessages: sentMessages,
-        sentBytes: sentBytes, durationNanoseconds: (NIODeadline.now() - startedAt).nanoseconds))
+        sentBytes: sentBytes, durationNanoseconds: (eventLoop.now - startedAt).nanoseconds))
   }
 
   private func sendTrailersOnly(_ connection: HTTP2Connection) {

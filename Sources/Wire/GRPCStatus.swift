@@ -62,7 +62,7 @@ package struct GRPCStatus: Error, Hashable, Sendable {
 extension GRPCStatus {
   /// The message as the `grpc-message` trailer carries it: UTF-8 with everything but printable ASCII, and the percent
   /// sign itself, percent-encoded (gRPC over HTTP/2, "Responses").
-  var encodedMessage: [UInt8] {
+  package var encodedMessage: [UInt8] {
     let hex: StaticString = "0123456789ABCDEF"
     var encoded: [UInt8] = []
     encoded.reserveCapacity(message.utf8.count)

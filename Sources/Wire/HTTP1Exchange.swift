@@ -89,7 +89,8 @@ final class HTTP1Exchange: HTTPResponder, HTTPStream {
 
   private func head(_ status: Int, _ headers: HTTPHeaders) -> HTTPResponseHead {
     HTTPResponseHead(
-      version: .http1_1, status: HTTPResponseStatus(statusCode: status, reasonPhrase: httpReason(status)),
+      version: isHTTP10 ? .http1_0 : .http1_1,
+      status: HTTPResponseStatus(statusCode: status, reasonPhrase: httpReason(status)),
       headers: headers)
   }
 

@@ -2,7 +2,8 @@ import NIOCore
 import NIOHTTP1
 
 /// The requests of one HTTP/1.1 connection, one at a time (`HTTPServerPipelineHandler` in front holds the next one back
-/// until the answer is complete). Collects bodies, enforces the limits and time-outs, and asks the router.
+/// until the answer is complete, and ends the connection on a graceful stop). Collects bodies, enforces the limits and
+/// time-outs, and asks the router.
 final class HTTP1Handler: ChannelInboundHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias OutboundOut = HTTPServerResponsePart
@@ -24,12 +25,13 @@ final class HTTP1Handler: ChannelInboundHandler {
   private var isReading = false
   private var isFlushNeeded = false
   private var isFlushScheduled = false
-  private var isQuiescing = false
+  private var endsOnStack = 0
   private var timeout = MovingTimeout()
   /// No request body may take longer, however steadily it drips.
   private var bodyDeadline = NIODeadline.distantFuture
 
   private static let drainTime = TimeAmount.seconds(5)
+  private static let maxEndsOnStack = 16
 
   init(services: WireServices, peerCommonName: String?) {
     self.services = services
@@ -71,9 +73,6 @@ final class HTTP1Handler: ChannelInboundHandler {
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
     switch event {
-    case is ChannelShouldQuiesceEvent:
-      isQuiescing = true
-      if case .answering(let exchange) = state { exchange.keepsAlive = false }
     case ChannelEvent.inputClosed:
       // A client that has closed its side may still wait for an answer, but not for a stream.
       if case .answering(let exchange) = state, !exchange.isStreaming {
@@ -116,12 +115,12 @@ final class HTTP1Handler: ChannelInboundHandler {
     guard case .waitingForHead = state else { return }
     let (path, query) = splitTarget(head.uri)
     let exchange = HTTP1Exchange(
-      handler: self, method: head.method.rawValue, keepsAlive: head.isKeepAlive && !isQuiescing, version: head.version)
+      handler: self, method: head.method.rawValue, keepsAlive: head.isKeepAlive, version: head.version)
     exchange.request = HTTPRequest(
       method: head.method.rawValue, path: path, query: query, headers: head.headers.map { ($0.name, $0.value) },
       peerCommonName: peerCommonName)
     state = .receiving(exchange)
-    bodyDeadline = .now() + services.limits.bodyTimeout
+    bodyDeadline = context.eventLoop.now + services.limits.bodyTimeout
     setTimeout(services.limits.bodyIdleTimeout)
 
     switch services.http.match(method: exchange.method, path: path) {
@@ -141,7 +140,7 @@ final class HTTP1Handler: ChannelInboundHandler {
 
   private func receiveBody(_ bytes: ByteBuffer) {
     guard case .receiving(let exchange) = state else { return }
-    setTimeout(min(services.limits.bodyIdleTimeout, bodyDeadline - .now()))
+    setTimeout(min(services.limits.bodyIdleTimeout, bodyDeadline - exchange.eventLoop.now))
     let limit = services.limits.maxBodyBytes
     guard exchange.receivedBytes + bytes.readableBytes <= limit else { return refuseNow(exchange, bodyTooLarge(limit)) }
     exchange.receivedBytes += bytes.readableBytes
@@ -197,10 +196,11 @@ final class HTTP1Handler: ChannelInboundHandler {
     guard let context else { return }
     isFlushNeeded = false
     if exchange.keepsAlive {
-      // Before the write: it delivers a pipelined request at once.
-      state = .waitingForHead
-      setTimeout(services.limits.idleTimeout)
-      write(.end(nil))
+      guard endsOnStack < Self.maxEndsOnStack else {
+        context.eventLoop.assumeIsolatedUnsafeUnchecked().execute { self.endResponse() }
+        return
+      }
+      endResponse()
     } else if exchange.isDraining {
       state = .draining
       setTimeout(Self.drainTime)
@@ -211,6 +211,15 @@ final class HTTP1Handler: ChannelInboundHandler {
       written.futureResult.assumeIsolated().whenComplete { [weak self] _ in self?.context?.close(promise: nil) }
       context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: written)
     }
+  }
+
+  /// The write delivers the next pipelined request, whose answer may end in here again: hence a bound on the depth.
+  private func endResponse() {
+    state = .waitingForHead
+    setTimeout(services.limits.idleTimeout)
+    endsOnStack += 1
+    write(.end(nil))
+    endsOnStack -= 1
   }
 
   /// One flush at the end of the event-loop turn.
@@ -238,7 +247,7 @@ final class HTTP1Handler: ChannelInboundHandler {
 
   private func setTimeout(_ time: TimeAmount) {
     guard let context else { return }
-    timeout.set(.now() + time, on: context.eventLoop) { [weak self] in self?.timedOut() }
+    timeout.set(context.eventLoop.now + time, on: context.eventLoop) { [weak self] in self?.timedOut() }
   }
 
   private func timedOut() {
@@ -281,7 +290,7 @@ struct MovingTimeout {
     box.timer = eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(deadline: deadline) {
       box.timer = nil
       guard let deadline = box.deadline else { return }
-      if deadline > .now() {
+      if deadline > eventLoop.now {
         schedule(box, deadline, eventLoop)
       } else {
         let strike = box.strike

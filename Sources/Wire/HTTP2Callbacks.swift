@@ -35,7 +35,8 @@ enum HTTP2Callbacks {
     }
     nghttp2_session_callbacks_set_send_data_callback(table) { _, _, frameHeader, count, source, user in
       connection(user).sendData(
-        http2Stream(source!.pointee.ptr), frameHeader: UnsafeRawBufferPointer(start: frameHeader, count: 9), count: count)
+        http2Stream(source!.pointee.ptr), frameHeader: UnsafeRawBufferPointer(start: frameHeader, count: 9),
+        count: count)
     }
     return table
   }

@@ -18,18 +18,18 @@ final class HTTP2Connection: ChannelInboundHandler {
   private(set) var eventLoop: any EventLoop
 
   private var context: ChannelHandlerContext?
-  private var session: OpaquePointer?
+  var session: OpaquePointer?
   /// Calls into nghttp2 that are on the stack.
   private var sessionDepth = 0
-  private var isClosed = false
+  var isClosed = false
 
   // Input
   private var isReading = false
-  private var currentRead: ByteBuffer?
-  private var currentReadStart: UnsafeRawPointer?
-  private var headers = IncomingHeaders()
-  private var lastBlock = HeaderBlock()
-  private var routeCache = GRPCRouteCache()
+  var currentRead: ByteBuffer?
+  var currentReadStart: UnsafeRawPointer?
+  var headers = IncomingHeaders()
+  var lastBlock = HeaderBlock()
+  var routeCache = GRPCRouteCache()
   /// Bytes of unfinished requests that the streams hold.
   var bufferedRequestBytes = 0
 
@@ -37,22 +37,22 @@ final class HTTP2Connection: ChannelInboundHandler {
   private var isFlushNeeded = false
   private var isFlushScheduled = false
   private var isFlushing = false
-  private var outgoing = ByteBuffer()
+  var outgoing = ByteBuffer()
   private var drainedStreams: [HTTP2Stream] = []
   private var receivedMessageBytes = 0
   private var sentMessageBytes = 0
 
   // Streams
-  private var streams: [HTTP2Stream?] = []
-  private var freeSlots: [Int] = []
+  var streams: [HTTP2Stream?] = []
+  var freeSlots: [Int] = []
   private var openStreamCount: Int { streams.count - freeSlots.count }
-  private var deadlines = StreamDeadlines()
+  var deadlines = StreamDeadlines()
 
   // Connection upkeep
   private var hasReadSinceProbe = false
-  private var pingPolicy = PingPolicy()
+  var pingPolicy = PingPolicy()
   private var timer: Scheduled<Void>?
-  private var isQuiescing = false
+  var isQuiescing = false
 
   init(eventLoop: any EventLoop, services: WireServices, peerCommonName: String?) {
     self.eventLoop = eventLoop
@@ -291,151 +291,11 @@ final class HTTP2Connection: ChannelInboundHandler {
     setNeedsFlush()
   }
 
-  // MARK: Callbacks of nghttp2
-
-  func headersBegin(_ streamID: Int32, isRequest: Bool) -> Int32 {
-    guard !isClosed else { return HTTP2Callbacks.failure }
-    // Trailers of a request are checked by nghttp2 and of no use to us.
-    headers.begin(isRequest ? streamID : 0)
-    return 0
-  }
-
-  func header(_ streamID: Int32, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Int32 {
-    if headers.streamID == streamID { headers.add(name, value, limit: limits.maxHeaderBytes) }
-    return 0
-  }
-
-  func frameReceived(_ frame: UnsafePointer<nghttp2_frame>) -> Int32 {
-    guard !isClosed else { return HTTP2Callbacks.failure }
-    let header = frame.pointee.hd
-    switch UInt32(header.type) {
-    case NGHTTP2_HEADERS.rawValue:
-      if frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST { openStream(header.stream_id) }
-      fallthrough
-    case NGHTTP2_DATA.rawValue:
-      if header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 { stream(header.stream_id)?.remoteEnded() }
-    case NGHTTP2_PING.rawValue:
-      if header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) == 0 {
-        pingReceived()
-      } else if isQuiescing {
-        announceLastStream()
-      }
-    default: break
-    }
-    return isClosed ? HTTP2Callbacks.failure : 0
-  }
-
-  func dataReceived(_ streamID: Int32, _ data: UnsafeRawBufferPointer) -> Int32 {
-    guard !isClosed else { return HTTP2Callbacks.failure }
-    guard let stream = stream(streamID), let bytes = sliceOfCurrentRead(data) else { return 0 }
-    stream.receive(bytes)
-    return isClosed ? HTTP2Callbacks.failure : 0
-  }
-
-  /// nghttp2 hands out payload where it lies in the read, so it can be shared instead of copied.
-  private func sliceOfCurrentRead(_ data: UnsafeRawBufferPointer) -> ByteBuffer? {
-    guard let currentRead, let currentReadStart, let start = data.baseAddress else { return nil }
-    let offset = UnsafeRawPointer(start) - currentReadStart
-    guard offset >= 0, offset + data.count <= currentRead.readableBytes else { return ByteBuffer(bytes: data) }
-    return currentRead.getSlice(at: currentRead.readerIndex + offset, length: data.count)
-  }
-
-  func frameSent(_ frame: UnsafePointer<nghttp2_frame>) -> Int32 {
-    let header = frame.pointee.hd
-    guard header.type == UInt8(NGHTTP2_HEADERS.rawValue) || header.type == UInt8(NGHTTP2_DATA.rawValue) else {
-      return 0
-    }
-    pingPolicy.sentStreamFrame()
-    if header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0, let session,
-      nghttp2_session_get_stream_remote_close(session, header.stream_id) == 0
-    {
-      // We are done before the client is: tell it to stop (RFC 9113, 8.1).
-      _ = nghttp2_submit_rst_stream(session, 0, header.stream_id, UInt32(NGHTTP2_NO_ERROR.rawValue))
-    }
-    return 0
-  }
-
-  func sendData(_ stream: HTTP2Stream, frameHeader: UnsafeRawBufferPointer, count: Int) -> Int32 {
-    guard outgoing.readableBytes < limits.socketHighWaterBytes else { return NGHTTP2_ERR_WOULDBLOCK.rawValue }
-    outgoing.writeBytes(frameHeader)
-    stream.takeOutput(count, into: &outgoing)
-    return 0
-  }
-
-  func streamClosed(_ streamID: Int32) -> Int32 {
-    guard let stream = stream(streamID) else { return 0 }
-    streams[stream.slot] = nil
-    freeSlots.append(stream.slot)
-    stream.close()
-    return 0
-  }
-
-  // MARK: Streams
-
-  private func stream(_ id: Int32) -> HTTP2Stream? {
-    guard !isClosed, let session, let pointer = nghttp2_session_get_stream_user_data(session, id) else { return nil }
-    return http2Stream(pointer)
-  }
-
-  private func openStream(_ id: Int32) {
-    guard let session, headers.streamID == id else { return }
-    let metadata = internedBlock()
-    if headers.isGRPC, let registry = services.grpc {
-      let route = routeCache.route(headers.path, registry)
-      let call = GRPCServerCall(id: id, connection: self, metadata: metadata, route: route)
-      keep(call, session)
-      call.start(headers)
-    } else {
-      let exchange = HTTP2Exchange(id: id, connection: self, headers: headers)
-      keep(exchange, session)
-      exchange.start(headersTooLarge: headers.isTooLarge)
-    }
-  }
-
-  private func keep(_ stream: HTTP2Stream, _ session: OpaquePointer) {
-    if let slot = freeSlots.popLast() {
-      stream.slot = slot
-      streams[slot] = stream
-    } else {
-      stream.slot = streams.count
-      streams.append(stream)
-    }
-    _ = nghttp2_session_set_stream_user_data(session, stream.id, Unmanaged.passUnretained(stream).toOpaque())
-  }
-
-  /// Clients repeat the same headers with every request: equal blocks share their memory.
-  private func internedBlock() -> HeaderBlock {
-    if !(headers.block == lastBlock) { lastBlock = headers.block }
-    return lastBlock
-  }
-
-  /// Has `stream.expired()` called when its deadline has passed.
-  func watchDeadline(of stream: HTTP2Stream, _ deadline: NIODeadline) {
-    stream.deadline = deadline
-    deadlines.add(deadline, on: eventLoop) { [weak self] in self?.expireStreams() }
-  }
-
-  private func expireStreams() {
-    let now = NIODeadline.now()
-    let open = streams
-    var next: NIODeadline?
-    for case let stream? in open {
-      guard let deadline = stream.deadline else { continue }
-      if deadline <= now {
-        stream.deadline = nil
-        stream.expired()
-      } else {
-        next = min(next ?? deadline, deadline)
-      }
-    }
-    if let next, !isClosed { deadlines.add(next, on: eventLoop) { [weak self] in self?.expireStreams() } }
-  }
-
   // MARK: Upkeep
 
-  private func pingReceived() {
+  func pingReceived() {
     let verdict = pingPolicy.received(
-      at: .now(), hasOpenStreams: openStreamCount > 0, minimum: limits.keepaliveMinimum)
+      at: eventLoop.now, hasOpenStreams: openStreamCount > 0, minimum: limits.keepaliveMinimum)
     guard verdict == .tooMany, let session else { return }
     // The debug data that grpc-go clients know: they slow their keepalive down.
     let reason: StaticString = "too_many_pings"
@@ -473,7 +333,7 @@ final class HTTP2Connection: ChannelInboundHandler {
     setNeedsFlush()
   }
 
-  private func announceLastStream() {
+  func announceLastStream() {
     guard let session else { return }
     _ = nghttp2_submit_goaway(
       session, 0, nghttp2_session_get_last_proc_stream_id(session), NGHTTP2_NO_ERROR.rawValue, nil, 0)

@@ -4,10 +4,12 @@ import NIOCore
 /// Header fields as one run of bytes: for each two bytes of name length, two of value length (both little-endian), the
 /// name (lower case), the value. Equal header blocks of successive requests share one such array.
 struct HeaderBlock: Sendable {
+  static let maxPartBytes = Int(UInt16.max)
+
   private(set) var bytes: [UInt8] = []
 
   mutating func append(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
-    precondition(name.count <= Int(UInt16.max) && value.count <= Int(UInt16.max), "an over-long header got through")
+    precondition(name.count <= Self.maxPartBytes && value.count <= Self.maxPartBytes, "an over-long header got through")
     bytes.append(UInt8(truncatingIfNeeded: name.count))
     bytes.append(UInt8(truncatingIfNeeded: name.count >> 8))
     bytes.append(UInt8(truncatingIfNeeded: value.count))
@@ -90,7 +92,7 @@ struct IncomingHeaders {
   mutating func add(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, limit: Int) {
     // As HTTP/2 counts a header list (RFC 9113, 6.5.2).
     byteCount += name.count + value.count + 32
-    guard byteCount <= limit else {
+    guard byteCount <= limit, value.count <= HeaderBlock.maxPartBytes, name.count <= HeaderBlock.maxPartBytes else {
       isTooLarge = true
       return
     }

@@ -7,7 +7,7 @@ struct StreamDeadlines {
   private var earliest: NIODeadline?
 
   mutating func add(_ deadline: NIODeadline, on eventLoop: any EventLoop, _ strike: @escaping () -> Void) {
-    if let earliest, earliest <= deadline, earliest > .now() { return }
+    if let earliest, earliest <= deadline, earliest > eventLoop.now { return }
     timer?.cancel()
     earliest = deadline
     timer = eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(deadline: deadline, strike)

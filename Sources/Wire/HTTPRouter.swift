@@ -5,7 +5,7 @@ package struct HTTPRouter: Sendable {
   package typealias Handler = @Sendable (HTTPRequest, any HTTPResponder) -> Void
 
   /// What a method and a path lead to.
-  enum Match {
+  package enum Match {
     case handler(Handler)
     case notFound
     /// The path exists; `allow` lists its methods as the Allow header does.
@@ -46,7 +46,7 @@ package struct HTTPRouter: Sendable {
   }
 
   /// A GET route answers HEAD too; the connection leaves the body out.
-  func match(method: String, path: String) -> Match {
+  package func match(method: String, path: String) -> Match {
     guard let methods = exact[path] ?? prefixes.first(where: { path.hasPrefix($0.prefix) })?.methods else {
       return .notFound
     }

@@ -58,7 +58,7 @@ package func jsonQuoted(_ text: String) -> String {
 }
 
 /// A header value without the bytes that could end it early.
-func headerSafe(_ value: String) -> String {
+package func headerSafe(_ value: String) -> String {
   let unsafe: (UInt8) -> Bool = { $0 < 0x20 && $0 != 0x09 || $0 == 0x7f }
   guard value.utf8.contains(where: unsafe) else { return value }
   return String(decoding: value.utf8.map { unsafe($0) ? 0x20 : $0 }, as: UTF8.self)

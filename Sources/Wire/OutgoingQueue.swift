@@ -1,7 +1,7 @@
 import NIOCore
 
 /// Bytes that one stream has to send, in order. The first chunk lives inline: a unary answer allocates nothing here.
-struct OutgoingQueue {
+package struct OutgoingQueue {
   /// A gRPC prefix, perhaps partly taken, and the bytes behind it.
   private struct Chunk {
     /// The five prefix bytes, the next one in the lowest byte.
@@ -17,17 +17,19 @@ struct OutgoingQueue {
   private var restStart = 0
 
   /// Prefixes included.
-  private(set) var count = 0
+  package private(set) var count = 0
 
-  var isEmpty: Bool { count == 0 }
+  package var isEmpty: Bool { count == 0 }
 
-  mutating func append(_ bytes: ByteBuffer) {
+  package init() {}
+
+  package mutating func append(_ bytes: ByteBuffer) {
     guard bytes.readableBytes > 0 else { return }
     append(Chunk(prefix: 0, prefixCount: 0, body: bytes))
   }
 
   /// Appends a gRPC message and, before it, its prefix: uncompressed, `message.readableBytes` long.
-  mutating func appendMessage(_ message: ByteBuffer) {
+  package mutating func appendMessage(_ message: ByteBuffer) {
     let length = UInt64(UInt32(message.readableBytes).byteSwapped)
     append(Chunk(prefix: length << 8, prefixCount: GRPCDeframer.prefixBytes, body: message))
   }
@@ -42,7 +44,7 @@ struct OutgoingQueue {
   }
 
   /// Moves the next `count` bytes (at most `self.count`) to the end of `buffer`.
-  mutating func move(_ count: Int, to buffer: inout ByteBuffer) {
+  package mutating func move(_ count: Int, to buffer: inout ByteBuffer) {
     precondition(count <= self.count, "more bytes asked for than are queued")
     self.count -= count
     var left = count
@@ -93,5 +95,5 @@ struct OutgoingQueue {
     }
   }
 
-  mutating func removeAll() { self = OutgoingQueue() }
+  package mutating func removeAll() { self = OutgoingQueue() }
 }

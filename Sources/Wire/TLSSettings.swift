@@ -145,6 +145,7 @@ package final class TLSSettings: Sendable {
     configuration.maximumTLSVersion = maximum.map { $0 == .tls13 ? .tlsv13 : .tlsv12 }
     if let cipherSuites { configuration.cipherSuites = cipherSuites }
     configuration.applicationProtocols = ["h2", "http/1.1"]
+    configuration.shutdownTimeout = .seconds(1)
     // Only makes NIOSSL ask for a certificate; the verification itself is replaced by the callback.
     configuration.trustRoots = .certificates([])
     switch clients {

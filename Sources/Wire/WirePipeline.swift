@@ -4,7 +4,8 @@ import NIOHTTP1
 /// Which handlers make up a connection. All functions run on the channel's event loop.
 package enum WirePipeline {
   /// HTTP/2 or HTTP/1.1, decided by the first bytes.
-  package static func installHTTP(on channel: any Channel, services: WireServices, peerCommonName: String? = nil) throws {
+  package static func installHTTP(on channel: any Channel, services: WireServices, peerCommonName: String? = nil) throws
+  {
     let sniffer = ProtocolSniffer(acceptsLines: false, timeout: services.limits.headerTimeout) { channel, verdict in
       try install(verdict, on: channel, services: services, peerCommonName: peerCommonName)
     }

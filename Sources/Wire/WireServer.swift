@@ -4,7 +4,7 @@ import NIOPosix
 import Synchronization
 
 /// Listens on TCP ports and Unix sockets and puts the right handlers on each connection. Event loops are the group's
-/// that is passed in; stopping the server leaves the group running.
+/// that is passed in; stopping the server leaves the group running. Open listeners keep the server alive.
 package final class WireServer: Sendable {
   /// One open listener.
   package struct Listener: Sendable {
@@ -122,9 +122,9 @@ package final class WireServer: Sendable {
         .writeBufferWaterMark,
         value: .init(low: limits.socketLowWaterBytes, high: limits.socketHighWaterBytes)
       )
-      .childChannelInitializer { [weak self] channel in
+      .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
-          guard let self, self.track(channel) else { throw WireError.stopped }
+          guard self.track(channel) else { throw WireError.stopped }
           try initialize(channel)
         }
       }

@@ -1,0 +1,100 @@
+import NIOCore
+import Wire
+
+/// etcd's plain HTTP endpoints: health, version, metrics.
+package enum EtcdHTTP {
+  package static func register(
+    into router: inout HTTPRouter, node: some NodeHandle, settings: EtcdSettings, metrics: EtcdMetrics
+  ) {
+    metrics.observe(node, settings: settings)
+    router.on("GET", "/health") { request, responder in health(request, responder, node) }
+    registerChecks(into: &router, "/livez", [.serializableRead], node)
+    registerChecks(into: &router, "/readyz", [.dataCorruption, .serializableRead, .linearizableRead], node)
+    let version =
+      "{\"etcdserver\":\"\(settings.serverVersion)\",\"etcdcluster\":\"\(settings.clusterVersion)\"}"
+    router.on("GET", "/version") { _, responder in responder.respond(.json(version.utf8)) }
+    router.on("GET", "/metrics") { _, responder in
+      responder.respond(
+        HTTPResponse(
+          status: 200, contentType: MetricsRegistry.contentType,
+          body: ByteBuffer(string: metrics.registry.exposition())))
+    }
+  }
+
+  /// Healthy means: there is a leader and a linearizable read succeeds; with `serializable=true` that this member can
+  /// read its own state. There are no alarms yet that `exclude` could except.
+  private static func health(_ request: HTTPRequest, _ responder: any HTTPResponder, _ node: some NodeHandle) {
+    if request.parameter("serializable") == "true" {
+      responder.respond(health(nil))
+      return
+    }
+    guard node.status.leaderID != 0 else {
+      responder.respond(health("RAFT NO LEADER"))
+      return
+    }
+    let responder = NIOLoopBound(responder, eventLoop: responder.eventLoop)
+    node.readBarrier(on: responder.value.eventLoop) { outcome in
+      switch outcome {
+      case .success: responder.value.respond(health(nil))
+      case .failure(let error):
+        responder.value.respond(health("RANGE ERROR:" + EtcdErrors.status(for: error).message))
+      }
+    }
+  }
+
+  /// The reasons are ours and need no escapes.
+  private static func health(_ reason: String?) -> HTTPResponse {
+    let text = "{\"health\":\"\(reason == nil)\",\"reason\":\"\(reason ?? "")\"}"
+    return .json(text.utf8, status: reason == nil ? 200 : 503)
+  }
+
+  private enum Check: String, CaseIterable {
+    case dataCorruption = "data_corruption"
+    case serializableRead = "serializable_read"
+    case linearizableRead = "linearizable_read"
+  }
+
+  /// The path itself runs all its checks, and each has a path below it. `verbose` lists them.
+  private static func registerChecks(
+    into router: inout HTTPRouter, _ path: String, _ checks: [Check], _ node: some NodeHandle
+  ) {
+    router.on("GET", path) { request, responder in run(checks, path, request, responder, node) }
+    for check in checks {
+      router.on("GET", "\(path)/\(check.rawValue)") { request, responder in
+        run([check], path, request, responder, node)
+      }
+    }
+  }
+
+  private static func run(
+    _ checks: [Check], _ path: String, _ request: HTTPRequest, _ responder: any HTTPResponder,
+    _ node: some NodeHandle
+  ) {
+    let verbose = request.parameter("verbose") != nil
+    // Reading our own state, and its being uncorrupted, cannot fail while this code runs.
+    guard checks.contains(.linearizableRead) else {
+      responder.respond(report(checks, path, failure: nil, verbose: verbose))
+      return
+    }
+    let responder = NIOLoopBound(responder, eventLoop: responder.eventLoop)
+    node.readBarrier(on: responder.value.eventLoop) { outcome in
+      var failure: String?
+      if case .failure(let error) = outcome { failure = EtcdErrors.status(for: error).message }
+      responder.value.respond(report(checks, path, failure: failure, verbose: verbose))
+    }
+  }
+
+  private static func report(_ checks: [Check], _ path: String, failure: String?, verbose: Bool) -> HTTPResponse {
+    if failure == nil, !verbose { return .text("ok\n") }
+    var text = ""
+    for check in checks {
+      if check == .linearizableRead, let failure {
+        text += "[-]\(check.rawValue) failed: \(failure)\n"
+      } else {
+        text += "[+]\(check.rawValue) ok\n"
+      }
+    }
+    text += failure == nil ? "ok\n" : "\(path.dropFirst()) check failed\n"
+    return .text(text, status: failure == nil ? 200 : 503)
+  }
+}

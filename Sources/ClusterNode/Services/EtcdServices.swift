@@ -1,0 +1,74 @@
+import EtcdAPI
+import NIOCore
+import Primitives
+import Wire
+
+/// What etcd's flags say to its services.
+package struct EtcdSettings: Sendable {
+  /// `--max-request-bytes`.
+  package var maxRequestBytes = Limits.maxRequestBytes
+  /// `--max-txn-ops`.
+  package var maxTxnOperations = Limits.maxTxnOperations
+  /// Shorter leases are granted this many seconds (`NodeConfiguration.minLeaseTTLSeconds`).
+  package var minLeaseTTLSeconds: Int64 = 2
+  /// `--quota-backend-bytes`; etcd's default is 2 GiB.
+  package var quotaBackendBytes: Int64 = 2 * 1024 * 1024 * 1024
+  /// How often a watch with `progress_notify` hears from us when nothing happens; up to a tenth is added at random.
+  package var watchProgressInterval = TimeAmount.minutes(10)
+  /// Plain numbers: clients parse them, and compare them with the versions that brought a feature.
+  package var serverVersion = "3.5.21"
+  package var clusterVersion = "3.5.0"
+
+  package init() {}
+}
+
+/// etcd's gRPC API on a node's in-process one.
+package enum EtcdServices {
+  /// Registers KV, Watch, Lease, Cluster, Maintenance and grpc.health.v1.
+  package static func register(
+    into registry: inout GRPCRegistry, node: some NodeHandle, settings: EtcdSettings, metrics: EtcdMetrics
+  ) {
+    let context = ServiceContext(node: node, settings: settings, metrics: metrics)
+    KVService(context).register(into: &registry)
+    LeaseService(context).register(into: &registry)
+    registerWatch(into: &registry, context)
+    ClusterService(context).register(into: &registry)
+    MaintenanceService(context).register(into: &registry)
+    HealthService.register(into: &registry)
+  }
+}
+
+/// What every service needs.
+struct ServiceContext<Node: NodeHandle>: Sendable {
+  let node: Node
+  let settings: EtcdSettings
+  let metrics: EtcdMetrics
+
+  func header(revision: Int64) -> EtcdResponseHeader {
+    let (clusterID, memberID, term) = node.header
+    var header = EtcdResponseHeader()
+    header.clusterID = clusterID
+    header.memberID = memberID
+    header.raftTerm = term
+    header.revision = revision
+    return header
+  }
+
+  var revision: Int64 { node.read { $0.keyspace.revision } }
+
+  /// For answers that are not tied to a revision of their own.
+  func headerNow() -> EtcdResponseHeader { header(revision: revision) }
+
+  /// A client may ask, by metadata, not to be served by a member without a leader.
+  func refusal(of call: any GRPCCall) -> GRPCStatus? {
+    guard call.metadata("hasleader") == "true", node.status.leaderID == 0 else { return nil }
+    return EtcdErrors.noLeader
+  }
+
+  /// etcd measures the log entry that a request makes: the request and about this much of an envelope around it.
+  private static var entryEnvelopeBytes: Int { 18 }
+
+  func checkSize(requestBytes: Int) throws(GRPCStatus) {
+    if requestBytes + Self.entryEnvelopeBytes > settings.maxRequestBytes { throw EtcdErrors.requestTooLarge }
+  }
+}

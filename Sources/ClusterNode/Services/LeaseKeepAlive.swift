@@ -1,0 +1,130 @@
+import EtcdAPI
+import NIOCore
+import Primitives
+import StateMachine
+import Synchronization
+import Wire
+
+/// The keepalives of one event loop. All that arrive in one turn, from whatever streams, become one command.
+///
+/// Bound to its event loop.
+final class LeaseRenewalBatch<Node: NodeHandle>: @unchecked Sendable {
+  /// Leases that one command renews at most.
+  private static var maxLeases: Int { 65_536 }
+
+  private let context: ServiceContext<Node>
+  private let eventLoop: any EventLoop
+  private var waiting: [(id: LeaseID, stream: LeaseKeepAliveStream<Node>)] = []
+
+  init(_ context: ServiceContext<Node>, on eventLoop: any EventLoop) {
+    self.context = context
+    self.eventLoop = eventLoop
+  }
+
+  func add(_ id: LeaseID, from stream: LeaseKeepAliveStream<Node>) {
+    waiting.append((id, stream))
+    if waiting.count == 1 {
+      // Runs when everything that this turn has read has been handled.
+      eventLoop.execute { self.propose() }
+    } else if waiting.count >= Self.maxLeases {
+      propose()
+    }
+  }
+
+  private func propose() {
+    guard !waiting.isEmpty else { return }
+    let batch = waiting
+    waiting = []
+    // Taken before the renewal: a client must never see a lease kept alive at a revision at which it was gone.
+    let header = context.headerNow()
+    context.node.propose([.leaseRenew(ids: batch.map(\.id))], on: eventLoop) { [context] outcome in
+      switch outcome {
+      case .failure(let error):
+        context.metrics.proposalsFailed.add()
+        for (_, stream) in batch { stream.fail(EtcdErrors.status(for: error)) }
+      case .success(let results):
+        guard case .leasesRenewed(let ttls, _)? = results.first, ttls.count == batch.count else {
+          preconditionFailure("a renewal of \(batch.count) leases came to \(results)")
+        }
+        for ((id, stream), ttlMilliseconds) in zip(batch, ttls) {
+          if ttlMilliseconds > 0 { context.metrics.leasesRenewed.add() }
+          stream.answer(id, ttlMilliseconds: ttlMilliseconds, header: header)
+        }
+      }
+    }
+  }
+}
+
+/// One batch for each event loop, made when its first stream comes.
+final class LeaseRenewalBatches<Node: NodeHandle>: Sendable {
+  private let context: ServiceContext<Node>
+  private let batches = Mutex<[ObjectIdentifier: LeaseRenewalBatch<Node>]>([:])
+
+  init(_ context: ServiceContext<Node>) { self.context = context }
+
+  func batch(on eventLoop: any EventLoop) -> LeaseRenewalBatch<Node> {
+    batches.withLock { batches in
+      let key = ObjectIdentifier(eventLoop)
+      if let known = batches[key] { return known }
+      let made = LeaseRenewalBatch(context, on: eventLoop)
+      batches[key] = made
+      return made
+    }
+  }
+}
+
+/// One LeaseKeepAlive stream: each request is answered, in order; a lease that is not there has a TTL of 0.
+///
+/// Bound to its call's event loop.
+final class LeaseKeepAliveStream<Node: NodeHandle>: GRPCHandler, @unchecked Sendable {
+  private let call: any GRPCCall
+  private let context: ServiceContext<Node>
+  private let batch: LeaseRenewalBatch<Node>
+  private var unanswered = 0
+  private var clientIsDone = false
+  private var checkedLeader = false
+
+  init(_ call: any GRPCCall, _ context: ServiceContext<Node>, _ batch: LeaseRenewalBatch<Node>) {
+    self.call = call
+    self.context = context
+    self.batch = batch
+  }
+
+  func receive(_ message: ByteBuffer) {
+    guard !call.isOver else { return }
+    if !checkedLeader {
+      checkedLeader = true
+      if let refusal = context.refusal(of: call) {
+        call.finish(refusal)
+        return
+      }
+    }
+    do {
+      let request = try EtcdLeaseKeepAliveRequest(wire: message)
+      unanswered += 1
+      batch.add(request.id, from: self)
+    } catch {
+      call.finish(EtcdErrors.undecodable(error, streaming: true))
+    }
+  }
+
+  func halfClosed() {
+    clientIsDone = true
+    if unanswered == 0 { call.finish(.ok) }
+  }
+
+  func cancelled() {}
+
+  func answer(_ id: LeaseID, ttlMilliseconds: Int64, header: EtcdResponseHeader) {
+    guard !call.isOver else { return }
+    var response = EtcdLeaseKeepAliveResponse()
+    response.header = header
+    response.id = id
+    response.ttl = ttlMilliseconds / 1_000
+    call.send(response.wireBuffer)
+    unanswered -= 1
+    if clientIsDone, unanswered == 0 { call.finish(.ok) }
+  }
+
+  func fail(_ status: GRPCStatus) { call.finish(status) }
+}

@@ -1,0 +1,159 @@
+import ClusterNode
+import Keyspace
+import Leases
+import NIOCore
+import Primitives
+import StateMachine
+import Synchronization
+
+/// The real state machine behind the node's in-process API, without log, clock or threads: what is proposed is applied
+/// at once and answered in a later turn of the event loop.
+final class FakeNode: NodeHandle {
+  struct Contents {
+    var machine = StateMachine()
+    var clock = LeaseClock(milliseconds: 1_000)
+    var nextLeaseID: LeaseID = 1_000
+    var leaderID: UInt64 = 7
+    /// Everything that reached the log.
+    var proposed: [[Command]] = []
+    /// Refuses every proposal and barrier when set.
+    var outage: ProposalError?
+    var sessions: [FakeWatchSession] = []
+    /// Sessions are told of the past by themselves; otherwise the test plays everything.
+    var replaysHistory = false
+  }
+
+  private let contents = Mutex(Contents())
+
+  var proposed: [[Command]] { contents.withLock { $0.proposed } }
+  var sessions: [FakeWatchSession] { contents.withLock { $0.sessions } }
+
+  func change(_ body: (inout Contents) -> Void) { contents.withLock { body(&$0) } }
+
+  var status: NodeStatus {
+    contents.withLock { contents in
+      var status = NodeStatus(clusterID: 42, memberID: 7, name: "alone")
+      status.leaderID = contents.leaderID
+      status.term = 3
+      status.raftIndex = contents.machine.appliedIndex
+      status.appliedIndex = contents.machine.appliedIndex
+      status.databaseSizeBytes = 4_096
+      status.databaseInUseBytes = 1_024
+      status.peerURLs = ["http://localhost:2380"]
+      status.clientURLs = ["http://localhost:2379"]
+      return status
+    }
+  }
+
+  var header: (clusterID: UInt64, memberID: UInt64, term: UInt64) { (42, 7, 3) }
+
+  var leaseClock: LeaseClock { contents.withLock { $0.clock } }
+
+  func pickLeaseID() -> LeaseID {
+    contents.withLock { contents in
+      contents.nextLeaseID += 1
+      return contents.nextLeaseID
+    }
+  }
+
+  func propose(
+    _ commands: [Command], completion: @escaping @Sendable (Result<[CommandResult], ProposalError>) -> Void
+  ) {
+    completion(apply(commands))
+  }
+
+  func propose(
+    _ commands: [Command], on eventLoop: any EventLoop,
+    completion: @escaping @Sendable (Result<[CommandResult], ProposalError>) -> Void
+  ) {
+    let outcome = apply(commands)
+    eventLoop.execute { completion(outcome) }
+  }
+
+  private func apply(_ commands: [Command]) -> Result<[CommandResult], ProposalError> {
+    contents.withLock { contents in
+      if let outage = contents.outage { return .failure(outage) }
+      contents.proposed.append(commands)
+      var results: [CommandResult] = []
+      var events: [KeyspaceEvent] = []
+      contents.machine.apply(
+        CommandBatch(clock: contents.clock, commands: commands), index: contents.machine.appliedIndex + 1, term: 3,
+        results: &results, events: &events)
+      return .success(results)
+    }
+  }
+
+  func readBarrier(
+    on eventLoop: any EventLoop, completion: @escaping @Sendable (Result<Void, ProposalError>) -> Void
+  ) {
+    if let outage = contents.withLock({ $0.outage }) {
+      completion(.failure(outage))
+    } else {
+      completion(.success(()))
+    }
+  }
+
+  func read<R>(_ body: (borrowing StateMachine) throws -> R) rethrows -> R {
+    // A copy, so that `body` runs outside of the mutex (its closure may not be sent into it).
+    let machine = contents.withLock { $0.machine }
+    return try body(machine)
+  }
+
+  func openWatchSession(on eventLoop: any EventLoop, sink: any WatchSink) -> any WatchSession {
+    let session = FakeWatchSession(sink: sink) { self.read { $0.keyspace.revision } }
+    let replays = contents.withLock { contents in
+      contents.sessions.append(session)
+      return contents.replaysHistory
+    }
+    if replays {
+      session.replay = { request in eventLoop.execute { self.replay(request, sink) } }
+    }
+    return session
+  }
+
+  private func replay(_ request: WatchRequest, _ sink: any WatchSink) {
+    let keyspace = read { $0.keyspace }
+    guard request.startRevision > 0, request.startRevision <= keyspace.revision else { return }
+    do throws(KeyspaceError) {
+      let (events, _) = try keyspace.history(
+        from: request.startRevision, in: request.range, wantsPrevious: request.wantsPrevious, limit: 1_000,
+        maxBytes: 1 << 20, allowsCompactRevision: true)
+      if !events.isEmpty { sink.events(watch: request.id, events, revision: keyspace.revision) }
+    } catch {
+      sink.compacted(watch: request.id, compactRevision: keyspace.compactRevision, revision: keyspace.revision)
+    }
+  }
+}
+
+/// Records what it is asked; the test plays the rest through `sink`.
+final class FakeWatchSession: WatchSession, @unchecked Sendable {
+  let sink: any WatchSink
+  private let revision: () -> Int64
+  var created: [WatchRequest] = []
+  var cancelled: [Int64] = []
+  var progressRequests = 0
+  var resumptions = 0
+  var isClosed = false
+  /// Runs inside of the next `create`.
+  var duringCreate: (() -> Void)?
+  /// Runs after each `create`.
+  var replay: (@Sendable (WatchRequest) -> Void)?
+
+  init(sink: any WatchSink, revision: @escaping () -> Int64) {
+    self.sink = sink
+    self.revision = revision
+  }
+
+  func create(_ request: WatchRequest) -> Int64 {
+    created.append(request)
+    duringCreate?()
+    duringCreate = nil
+    replay?(request)
+    return revision()
+  }
+
+  func cancel(_ id: Int64) { cancelled.append(id) }
+  func requestProgress() { progressRequests += 1 }
+  func resume() { resumptions += 1 }
+  func close() { isClosed = true }
+}

@@ -1,0 +1,302 @@
+import LogFormat
+import Primitives
+import Storage
+import Testing
+
+/// What a log should contain, told by the requests alone.
+private struct ModelLog: Equatable {
+  var vote = PersistentVote.none
+  var snapshot: (index: UInt64, term: UInt64, bytes: [UInt8])?
+  /// All entries behind the snapshot.
+  var records: [LogRecord] = []
+
+  mutating func apply(_ step: WorkloadStep) {
+    switch step {
+    case .append(let requests):
+      for request in requests { apply(request) }
+    case .snapshot(let index, let term):
+      let agrees = records.contains { $0.index == index && $0.term == term }
+      records = agrees ? records.filter { $0.index > index } : []
+      snapshot = (index, term, snapshotBytes(index, term))
+    }
+  }
+
+  mutating func apply(_ request: LogAppend) {
+    vote = request.vote ?? vote
+    guard let first = request.records.first else { return }
+    records.removeAll { $0.index >= first.index }
+    records += request.records
+  }
+
+  /// The recovered commit index is held within the log's bounds.
+  var expectedVote: PersistentVote {
+    let start = snapshot?.index ?? 0
+    var vote = vote
+    vote.commit = min(max(vote.commit, start), records.last?.index ?? start)
+    return vote
+  }
+
+  func matches(_ recovered: RecoveredLog) -> Bool {
+    recovered.vote == expectedVote && recovered.records == records && recovered.snapshot?.index == snapshot?.index
+      && recovered.snapshot?.term == snapshot?.term && recovered.snapshot?.bytes == snapshot?.bytes
+  }
+
+  static func == (left: ModelLog, right: ModelLog) -> Bool {
+    left.vote == right.vote && left.records == right.records && left.snapshot?.index == right.snapshot?.index
+  }
+}
+
+private enum WorkloadStep {
+  /// Requests of one group commit.
+  case append([LogAppend])
+  case snapshot(index: UInt64, term: UInt64)
+}
+
+private func snapshotBytes(_ index: UInt64, _ term: UInt64) -> [UInt8] {
+  [UInt8](repeating: UInt8(truncatingIfNeeded: index &* 7 &+ term) | 1, count: 700 + Int(index))
+}
+
+/// Appends small and large, votes, group commits, segment rolls, truncation, a record larger than a segment, snapshots
+/// of the own log, and one that was received and voids the log.
+private let workload: [WorkloadStep] = [
+  .append([LogAppend(vote: PersistentVote(term: 1, vote: 7), records: [])]),
+  .append([LogAppend(records: records(1...3))]),
+  .append([
+    LogAppend(vote: PersistentVote(term: 1, vote: 7, commit: 3), records: records(4...6, bytes: 300)),
+    LogAppend(records: records(7...9, bytes: 900)),
+    LogAppend(vote: PersistentVote(term: 1, vote: 7, commit: 6), records: records(10...10, bytes: 1_500)),
+  ]),
+  .append([LogAppend(vote: PersistentVote(term: 2, vote: 8, commit: 6), records: records(8...9, term: 2, bytes: 50))]),
+  .append([LogAppend(records: records(10...12, term: 2, bytes: 1_200))]),
+  .snapshot(index: 9, term: 2),
+  .append([LogAppend(records: records(13...13, term: 2, bytes: 9_000))]),
+  .append([LogAppend(records: records(14...18, term: 2, bytes: 600)), LogAppend(records: records(19...20, term: 2))]),
+  .snapshot(index: 16, term: 2),
+  .append([
+    LogAppend(vote: PersistentVote(term: 3, vote: 0, commit: 16), records: records(18...22, term: 3, bytes: 700))
+  ]),
+  .snapshot(index: 40, term: 4),
+  .append([
+    LogAppend(vote: PersistentVote(term: 4, vote: 9, commit: 40), records: records(41...44, term: 4, bytes: 800))
+  ]),
+  .append([LogAppend(records: records(45...52, term: 4, bytes: 500))]),
+  .snapshot(index: 50, term: 4),
+  .append([LogAppend(vote: PersistentVote(term: 4, vote: 9, commit: 51), records: records(53...54, term: 4))]),
+]
+
+/// Steps as a cluster might cause them, from a seed.
+private func randomWorkload(_ generator: inout SeededGenerator) -> [WorkloadStep] {
+  var model = ModelLog()
+  var term: UInt64 = 1
+  var steps: [WorkloadStep] = []
+  for _ in 0..<Int.random(in: 5...25, using: &generator) {
+    let start = model.snapshot?.index ?? 0
+    let last = model.records.last?.index ?? start
+    if Int.random(in: 0..<5, using: &generator) == 0 { term += 1 }
+    let step: WorkloadStep
+    switch Int.random(in: 0..<12, using: &generator) {
+    case 0 where !model.records.isEmpty:
+      let record = model.records.randomElement(using: &generator)!
+      step = .snapshot(index: record.index, term: record.term)
+    case 1:
+      step = .snapshot(index: last + UInt64.random(in: 1...30, using: &generator), term: term)
+    case 2 where !model.records.isEmpty && model.records[0].term < term:
+      // A received snapshot that contradicts an entry of the log.
+      let index = UInt64.random(in: start + 1...last, using: &generator)
+      step = .snapshot(index: index, term: term)
+    default:
+      var group: [LogAppend] = []
+      var end = last
+      for _ in 0..<Int.random(in: 1...4, using: &generator) {
+        let rewrites = end > start && Int.random(in: 0..<4, using: &generator) == 0
+        let first = rewrites ? UInt64.random(in: start + 1...end, using: &generator) : end + 1
+        end = first + UInt64.random(in: 0...6, using: &generator)
+        let bytes = [1, 40, 500, 1_300, 5_000].randomElement(using: &generator)!
+        let vote = Bool.random(using: &generator) ? PersistentVote(term: term, vote: 3, commit: start) : nil
+        if rewrites { term += 1 }
+        group.append(LogAppend(vote: vote, records: records(first...end, term: term, bytes: bytes)))
+      }
+      step = .append(group)
+    }
+    model.apply(step)
+    steps.append(step)
+  }
+  return steps
+}
+
+private let options = LogOptions(segmentBytes: 4_096)
+private let directory = "/member"
+
+/// What the log reported durable, and what it may contain beyond: the states after each request that was handed over.
+private struct Progress {
+  var reported = ModelLog()
+  var possible: [ModelLog] = []
+}
+
+/// Runs the workload until the end or the power cut.
+private func run(
+  _ disk: SimulatedDisk, _ steps: [WorkloadStep] = workload, _ options: LogOptions = options
+) -> Progress {
+  var progress = Progress()
+  guard let (log, _) = try? SynchronousLog.open(directory: directory, options: options, disk: disk) else {
+    progress.possible = [progress.reported]
+    return progress
+  }
+  for step in steps {
+    progress.possible = [progress.reported]
+    switch step {
+    case .append(let requests):
+      let count = Counter()
+      let counted = requests.map { request in
+        LogAppend(vote: request.vote, records: request.records) { count.value += 1 }
+      }
+      var model = progress.reported
+      for request in requests {
+        model.apply(request)
+        progress.possible.append(model)
+      }
+      let isDone = (try? log.append(counted)) != nil
+      progress.reported = progress.possible[count.value]
+      progress.possible.removeFirst(count.value)
+      if !isDone { return progress }
+    case .snapshot(let index, let term):
+      var model = progress.reported
+      model.apply(step)
+      progress.possible.append(model)
+      guard (try? log.installSnapshot(index: index, term: term, bytes: snapshotBytes(index, term))) != nil else {
+        return progress
+      }
+      progress.reported = model
+    }
+  }
+  progress.possible = [progress.reported]
+  return progress
+}
+
+/// Called in the caller's thread only.
+private final class Counter: @unchecked Sendable {
+  var value = 0
+}
+
+/// Opens the log, checks it against the states that are possible, and then uses it: append, close, open.
+private func checkRecovery(_ disk: SimulatedDisk, _ progress: Progress, _ label: String) throws {
+  let (log, recovered) = try SynchronousLog.open(directory: directory, options: options, disk: disk)
+  let match = progress.possible.first { $0.matches(recovered) }
+  guard var model = match else {
+    let found = "recovered \(recovered.records.map(\.index)), \(recovered.vote), \(recovered.snapshot?.index ?? 0)"
+    let reported = progress.reported
+    Issue.record("\(label): \(found); reported \(reported.records.map(\.index)), \(reported.vote)")
+    return
+  }
+  let next = (model.records.last?.index ?? model.snapshot?.index ?? 0) + 1
+  let more = LogAppend(
+    vote: PersistentVote(term: 9, vote: 1, commit: next), records: records(next...next + 9, term: 9, bytes: 700))
+  try log.append([more])
+  log.close()
+  model.apply(more)
+  let (again, second) = try SynchronousLog.open(directory: directory, options: options, disk: disk)
+  #expect(model.matches(second), "\(label): the log is not usable after recovery")
+  again.close()
+}
+
+@Suite("Simulated crash at every step of the log")
+struct CrashSimulationTests {
+  @Test("The workload itself rolls segments, voids a log and removes what snapshots cover")
+  func workloadCoversAll() throws {
+    let disk = SimulatedDisk()
+    let progress = run(disk)
+    #expect(progress.reported.records.map(\.index) == Array(51...54))
+    #expect(disk.operations > 80)
+    let segments = try disk.list("\(directory)/wal").filter { $0.hasSuffix(".wal") }
+    #expect(segments.count >= 2)
+    #expect(segments.allSatisfy { !$0.hasPrefix("0000000000000001-") })
+    #expect(try disk.list("\(directory)/snap").count == 2)
+    try checkRecovery(disk, progress, "without a crash")
+  }
+
+  @Test("Power lost at each operation, un-synced writes lost whole", arguments: [false, true])
+  func crashAtEachOperation(tearing: Bool) throws {
+    let full = SimulatedDisk()
+    _ = run(full)
+    let total = full.operations
+    for operation in 1...total {
+      for seed in 0..<UInt64(tearing ? 12 : 1) {
+        let disk = SimulatedDisk()
+        disk.crash(atOperation: operation)
+        let progress = run(disk)
+        var generator = SeededGenerator(seed: seed &* 1_000_003 &+ UInt64(operation))
+        disk.losePower(tearing: tearing, generator: &generator)
+        do {
+          try checkRecovery(disk, progress, "operation \(operation), seed \(seed)")
+        } catch {
+          Issue.record("operation \(operation), seed \(seed), tearing \(tearing): \(error)")
+        }
+      }
+    }
+  }
+
+  @Test("Power lost again during each operation of the recovery")
+  func crashDuringRecovery() throws {
+    let full = SimulatedDisk()
+    _ = run(full)
+    for operation in stride(from: 1, through: full.operations, by: 3) {
+      for second in 1...14 {
+        let disk = SimulatedDisk()
+        disk.crash(atOperation: operation)
+        let progress = run(disk)
+        var generator = SeededGenerator(seed: UInt64(operation * 100 + second))
+        disk.losePower(tearing: true, generator: &generator)
+        disk.crash(atOperation: second)
+        _ = try? SynchronousLog.open(directory: directory, options: options, disk: disk)
+        disk.losePower(tearing: true, generator: &generator)
+        do {
+          try checkRecovery(disk, progress, "operation \(operation), then \(second)")
+        } catch {
+          Issue.record("operation \(operation), then \(second): \(error)")
+        }
+      }
+    }
+  }
+  @Test("The simulation is able to notice: a log that leaves out its syncs loses what it reported")
+  func noticesMissingSyncs() throws {
+    let lazy = LogOptions(segmentBytes: options.segmentBytes, unsafeNoFsync: true)
+    let disk = SimulatedDisk()
+    disk.crash(atOperation: 30)
+    let progress = run(disk, workload, lazy)
+    var generator = SeededGenerator(seed: 1)
+    disk.losePower(tearing: false, generator: &generator)
+    let (_, recovered) = try SynchronousLog.open(directory: directory, options: options, disk: disk)
+    #expect(!progress.reported.records.isEmpty)
+    #expect(!progress.possible.contains { $0.matches(recovered) })
+  }
+
+  @Test("Random workloads, power lost at a random operation", arguments: 0..<4)
+  func randomWorkloads(block: UInt64) throws {
+    for seed in block * 100..<(block + 1) * 100 {
+      var generator = SeededGenerator(seed: seed)
+      let steps = randomWorkload(&generator)
+      let full = SimulatedDisk()
+      _ = run(full, steps)
+      for _ in 0..<3 { try crashOnce(steps, operations: full.operations, "seed \(seed)", &generator) }
+    }
+  }
+
+  private func crashOnce(
+    _ steps: [WorkloadStep], operations: Int, _ label: String, _ generator: inout SeededGenerator
+  ) throws {
+    let disk = SimulatedDisk()
+    disk.crash(atOperation: Int.random(in: 1...operations, using: &generator))
+    let progress = run(disk, steps)
+    disk.losePower(tearing: true, generator: &generator)
+    if Bool.random(using: &generator) {
+      disk.crash(atOperation: Int.random(in: 1...12, using: &generator))
+      _ = try? SynchronousLog.open(directory: directory, options: options, disk: disk)
+      disk.losePower(tearing: true, generator: &generator)
+    }
+    do {
+      try checkRecovery(disk, progress, label)
+    } catch {
+      Issue.record("\(label): \(error)")
+    }
+  }
+}

@@ -1,0 +1,52 @@
+import Foundation
+import NIOPosix
+
+/// What a command printed.
+struct CommandOutput {
+  var status: Int32
+  var text: String
+  var errors: String
+}
+
+/// Runs a shell command on a thread of its own and waits for its end.
+func shell(_ command: String) async throws -> CommandOutput {
+  try await NIOThreadPool.singleton.runIfActive {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/sh")
+    process.arguments = ["-c", command]
+    let (output, errors) = (Pipe(), Pipe())
+    process.standardOutput = output
+    process.standardError = errors
+    process.standardInput = FileHandle.nullDevice
+    try process.run()
+    let text = output.fileHandleForReading.readDataToEndOfFile()
+    let complaints = errors.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    return CommandOutput(
+      status: process.terminationStatus, text: String(decoding: text, as: UTF8.self),
+      errors: String(decoding: complaints, as: UTF8.self))
+  }
+}
+
+/// A directory that is removed with its owner.
+final class TemporaryDirectory: Sendable {
+  let path: String
+
+  init() throws {
+    path = FileManager.default.temporaryDirectory.path + "/wire-\(UInt32.random(in: 0...UInt32.max))"
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+  }
+
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+
+  func file(_ name: String) -> String { path + "/" + name }
+}
+
+/// Polls until `condition` holds; false after ten seconds. For effects of another process only.
+func eventually(_ condition: () async throws -> Bool) async rethrows -> Bool {
+  for _ in 0..<1_000 {
+    if try await condition() { return true }
+    try? await Task.sleep(for: .milliseconds(10))
+  }
+  return false
+}
