@@ -23,12 +23,20 @@ struct EntriesAPI: Sendable {
     /// Still percent-encoded; nil when no slash follows the resource.
     var rest: Substring?
 
+    /// By bytes: a path is not a text to be broken into characters.
     init(_ path: String) {
-      let parts = path.dropFirst(EntriesAPI.root.count).split(
-        separator: "/", maxSplits: 2, omittingEmptySubsequences: false)
-      cache = String(parts[0])
-      resource = parts.count > 1 ? parts[1] : ""
-      rest = parts.count > 2 ? parts[2] : nil
+      let bytes = path.utf8
+      let start = bytes.index(bytes.startIndex, offsetBy: EntriesAPI.root.utf8.count)
+      let cacheEnd = bytes[start...].firstIndex(of: UInt8(ascii: "/")) ?? bytes.endIndex
+      cache = String(path[start..<cacheEnd])
+      guard cacheEnd < bytes.endIndex else {
+        resource = ""
+        return
+      }
+      let resourceStart = bytes.index(after: cacheEnd)
+      let resourceEnd = bytes[resourceStart...].firstIndex(of: UInt8(ascii: "/")) ?? bytes.endIndex
+      resource = path[resourceStart..<resourceEnd]
+      if resourceEnd < bytes.endIndex { rest = path[bytes.index(after: resourceEnd)...] }
     }
   }
 
@@ -84,7 +92,7 @@ struct EntriesAPI: Sendable {
       if !request.query.isEmpty, let key64 = request.parameter("key64") {
         body(try KeyEncoding.key(fromBase64: key64))
       } else {
-        body(try KeyEncoding.key(fromPath: (path ?? "").utf8))
+        body(try KeyEncoding.key(fromPath: path ?? ""))
       }
     } catch {
       responder.respond(.problem(error == .tooLong ? 414 : 400, error.description, field: "key"))

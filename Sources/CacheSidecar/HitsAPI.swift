@@ -96,7 +96,7 @@ struct HitsAPI: Sendable {
     do throws(KeyEncoding.Problem) {
       guard line.first == UInt8(ascii: "{") else {
         let key = try KeyEncoding.checked(Bytes(Array(line)))
-        guard key.array.allSatisfy({ $0 < 0x80 }) || key.text != nil else { throw .notUTF8 }
+        guard KeyEncoding.isUTF8(key) else { throw .notUTF8 }
         return (key, .hit)
       }
     } catch {

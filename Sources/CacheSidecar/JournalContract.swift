@@ -11,7 +11,9 @@ package protocol EvictionJournal: Sendable {
   var head: UInt64 { get }
   var first: UInt64 { get }
   /// Items from `sequence` on, at most `limit`, in order, no gaps; empty at the head.
-  func items(from sequence: UInt64, limit: Int) async throws(SidecarStoreError) -> [(sequence: UInt64, item: JournalItem)]
+  func items(from sequence: UInt64, limit: Int) async throws(SidecarStoreError) -> [(
+    sequence: UInt64, item: JournalItem
+  )]
   /// Calls back (on any thread, at once, cheaply) whenever the head rises.
   func onAdvance(_ wake: @escaping @Sendable () -> Void)
 }

@@ -61,13 +61,17 @@ package final class Sidecar: Sendable {
   }
 
   func count(_ results: [EntryResult], cache: SidecarCache, hook: HookKind) {
-    var counts: [String: UInt64] = [:]
+    var counts = [UInt64](repeating: 0, count: EntryOutcome.allCases.count)
+    var failures: UInt64 = 0
     for result in results {
       switch result {
-      case .success(let outcome): counts[outcome.label, default: 0] += 1
-      case .failure: counts["failed", default: 0] += 1
+      case .success(let outcome): counts[outcome.rawValue] += 1
+      case .failure: failures += 1
       }
     }
-    for (label, count) in counts { metrics.countHit(cache: cache.name, hook: hook, outcome: label, count) }
+    for (outcome, count) in zip(EntryOutcome.allCases, counts) where count > 0 {
+      metrics.countHit(cache: cache.name, hook: hook, outcome: outcome.label, count)
+    }
+    if failures > 0 { metrics.countHit(cache: cache.name, hook: hook, outcome: "failed", failures) }
   }
 }

@@ -27,7 +27,7 @@ package struct EntryRegistration: Hashable, Sendable {
 }
 
 /// What came of a request.
-package enum EntryOutcome: Hashable, Sendable {
+package enum EntryOutcome: Int, Hashable, Sendable, CaseIterable {
   /// A hit within the window of a committed renewal.
   case coalesced
   /// The lease runs anew.

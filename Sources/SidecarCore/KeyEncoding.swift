@@ -22,11 +22,15 @@ package enum KeyEncoding {
     }
   }
 
-  package static func key(fromPath text: some Sequence<UInt8>) throws(Problem) -> Bytes {
-    guard let bytes = percentDecoded(text) else { throw .badPercentEncoding }
+  package static func key(fromPath text: Substring) throws(Problem) -> Bytes {
+    guard let bytes = percentDecoded(Array(text.utf8)[...]) else { throw .badPercentEncoding }
     let key = try checked(Bytes(bytes))
-    guard key.array.allSatisfy({ $0 < 0x80 }) || key.text != nil else { throw .notUTF8 }
+    guard isUTF8(key) else { throw .notUTF8 }
     return key
+  }
+
+  package static func isUTF8(_ key: Bytes) -> Bool {
+    key.array.allSatisfy { $0 < 0x80 } || key.text != nil
   }
 
   package static func key(fromBase64 text: String) throws(Problem) -> Bytes {
@@ -42,19 +46,22 @@ package enum KeyEncoding {
   }
 
   /// Nil when a `%` is not followed by two hex digits.
-  package static func percentDecoded(_ text: some Sequence<UInt8>) -> [UInt8]? {
+  package static func percentDecoded(_ text: ArraySlice<UInt8>) -> [UInt8]? {
+    guard text.contains(UInt8(ascii: "%")) else { return Array(text) }
     var decoded: [UInt8] = []
-    decoded.reserveCapacity(text.underestimatedCount)
-    var iterator = text.makeIterator()
-    while let byte = iterator.next() {
-      guard byte == UInt8(ascii: "%") else {
-        decoded.append(byte)
+    decoded.reserveCapacity(text.count)
+    var index = text.startIndex
+    while index < text.endIndex {
+      if text[index] != UInt8(ascii: "%") {
+        decoded.append(text[index])
+        index += 1
         continue
       }
-      guard let high = iterator.next().flatMap(hexValue), let low = iterator.next().flatMap(hexValue) else {
+      guard index + 2 < text.endIndex, let high = hexValue(text[index + 1]), let low = hexValue(text[index + 2]) else {
         return nil
       }
       decoded.append(high << 4 | low)
+      index += 3
     }
     return decoded
   }

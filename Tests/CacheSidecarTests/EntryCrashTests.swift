@@ -35,7 +35,9 @@ import Testing
       #expect(cancelled == (record.generation == 2), "a cancel in the journal has happened, and the other way round")
       if outcomes[index] == .revived { #expect(record.generation == 2, "a hit answered well is safe") }
       if case .evicting(let sequence, _) = record.state {
-        guard case .evict(again.entry(key), record.generation, _, _, _, _)? = items.first(where: { $0.sequence == sequence })?.item
+        guard
+          case .evict(again.entry(key), record.generation, _, _, _, _)? = items.first(where: { $0.sequence == sequence }
+          )?.item
         else {
           Issue.record("an eviction without its item: \(record)")
           continue

@@ -57,7 +57,9 @@ import Testing
     await running.value
     let items = try await fixture.journal()
     #expect(items.map(\.sequence) == Array(1...50))
-    #expect(Set(items.map { if case .evict(let entry, _, _, _, _, _) = $0.item { entry.key } else { "" as Bytes } }).count == 50)
+    #expect(
+      Set(items.map { if case .evict(let entry, _, _, _, _, _) = $0.item { entry.key } else { "" as Bytes } }).count
+        == 50)
     guard case .evict(_, 1, .expired, 7, 11_000, _) = items[0].item else {
       Issue.record("\(items[0])")
       return
@@ -131,7 +133,8 @@ import Testing
     _ = await fixture.register("k")
     fixture.store.advance(milliseconds: 11_001)
     try await fixture.sidecar.scan()
-    #expect(try await fixture.sidecar.outcomes.areDue([(1, fixture.entry("k")), (2, fixture.entry("k"))]) == [true, false])
+    #expect(
+      try await fixture.sidecar.outcomes.areDue([(1, fixture.entry("k")), (2, fixture.entry("k"))]) == [true, false])
     #expect(try await fixture.acknowledge(1, "k", isLast: false) == .accepted)
     #expect(await fixture.hit("k") == .evicting, "somebody has deleted it already")
     #expect(try await fixture.sidecar.outcomes.keep(fixture.entry("k"), sequence: 1, ttlMilliseconds: nil) != .accepted)

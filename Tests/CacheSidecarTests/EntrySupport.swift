@@ -14,7 +14,8 @@ struct EntryFixture {
     var logger = Logger(label: "test")
     logger.logLevel = .critical
     sidecar = Sidecar(
-      store: store, policies: try (flags.isEmpty ? ["c:ttl=10s,window=1s,jitter=0"] : flags).map { try CachePolicy(flag: $0) },
+      store: store,
+      policies: try (flags.isEmpty ? ["c:ttl=10s,window=1s,jitter=0"] : flags).map { try CachePolicy(flag: $0) },
       clock: store.clock, logger: logger)
     try await sidecar.open()
   }

@@ -158,8 +158,9 @@ import Testing
     var world = World()
     let hasBegun = world.commit(world.journal.creation(of: world.head))
     #expect(hasBegun)
-    guard case .change(let change, .registered, _, _) = world.planner.plan(
-      .register(EntryRegistration()), try world.stored(), newLease: 1, wallMilliseconds: 0)
+    guard
+      case .change(let change, .registered, _, _) = world.planner.plan(
+        .register(EntryRegistration()), try world.stored(), newLease: 1, wallMilliseconds: 0)
     else { preconditionFailure("an unknown key is registered") }
     let isRegistered = world.commit(change.comparisons, change.grants, change.operations)
     #expect(isRegistered)

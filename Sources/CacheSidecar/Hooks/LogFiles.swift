@@ -1,10 +1,11 @@
+import Primitives
+import SidecarCore
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
   import Musl
 #endif
-import Primitives
-import SidecarCore
 
 /// How far a log file has been read.
 struct LogPosition: Hashable, Sendable {

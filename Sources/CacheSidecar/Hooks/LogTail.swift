@@ -1,9 +1,10 @@
+import Synchronization
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
   import Musl
 #endif
-import Synchronization
 
 /// Reads a log that grows, through rotation by rename or by copytruncate, from a saved position on. Synchronous and
 /// without any sidecar: `LogTailHook` drives it.
@@ -126,7 +127,9 @@ final class LogTail: Sendable {
     return siblings
   }
 
-  private static func nanoseconds(_ time: timespec) -> Int64 { Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec) }
+  private static func nanoseconds(_ time: timespec) -> Int64 {
+    Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+  }
 
   /// Opens the log when another file has taken its name; closes rotated files that have gone silent.
   private func followRotation(_ state: inout State) {

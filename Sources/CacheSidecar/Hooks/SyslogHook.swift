@@ -1,13 +1,14 @@
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
 import Logging
 import NIOPosix
 import Primitives
 import SidecarCore
 import Synchronization
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
 
 /// Takes access-log lines as syslog datagrams on a Unix socket. For nginx:
 ///
@@ -94,7 +95,8 @@ package final class SyslogHook: Sendable {
 
   private func report(_ code: Int32) {
     guard code != EAGAIN, code != EWOULDBLOCK, code != EINTR else { return }
-    logger.error("syslog hook: cannot read", metadata: ["path": "\(path)", "error": "\(String(cString: strerror(code)))"])
+    logger.error(
+      "syslog hook: cannot read", metadata: ["path": "\(path)", "error": "\(String(cString: strerror(code)))"])
     usleep(useconds_t(Self.wakeIntervalMicroseconds))
   }
 
