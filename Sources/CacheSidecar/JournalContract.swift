@@ -11,7 +11,9 @@ package protocol EvictionJournal: Sendable {
   var head: UInt64 { get }
   var first: UInt64 { get }
   /// Items from `sequence` on, at most `limit`, in order, no gaps; empty at the head.
-  func items(from sequence: UInt64, limit: Int) async throws(SidecarStoreError) -> [(sequence: UInt64, item: JournalItem)]
+  func items(from sequence: UInt64, limit: Int) async throws(SidecarStoreError) -> [(
+    sequence: UInt64, item: JournalItem
+  )]
   /// Calls back (on any thread, at once, cheaply) whenever the head rises.
   func onAdvance(_ wake: @escaping @Sendable () -> Void)
 }
@@ -42,6 +44,14 @@ package struct Acknowledgement: Sendable {
   /// The consumer says that the blob is gone, even if the entry has come back to life meanwhile: then the entry is
   /// dropped.
   package var blobIsGone: Bool
+
+  package init(sequence: UInt64, entry: EntryName, generation: UInt64, isLast: Bool, blobIsGone: Bool = false) {
+    self.sequence = sequence
+    self.entry = entry
+    self.generation = generation
+    self.isLast = isLast
+    self.blobIsGone = blobIsGone
+  }
 }
 
 package enum AcknowledgementOutcome: Hashable, Sendable {

@@ -30,11 +30,21 @@ package struct WatchBatch: Sendable {
   package var events: [KeyspaceEvent]
   /// Everything up to this revision has been seen.
   package var revision: Int64
+
+  package init(events: [KeyspaceEvent], revision: Int64) {
+    self.events = events
+    self.revision = revision
+  }
 }
 
 package struct LeaseTime: Hashable, Sendable {
   package var remainingMilliseconds: Int64
   package var grantedMilliseconds: Int64
+
+  package init(remainingMilliseconds: Int64, grantedMilliseconds: Int64) {
+    self.remainingMilliseconds = remainingMilliseconds
+    self.grantedMilliseconds = grantedMilliseconds
+  }
 }
 
 /// One guarded change. When the comparisons hold, `grants` are granted and `operations` run; else nothing happens.
@@ -44,6 +54,15 @@ package struct Transition: Sendable {
   package var operations: [Operation]
   /// Leases that end with this transition without their keys dying (the keys have been deleted or re-put here).
   package var revokes: [LeaseID]
+
+  package init(
+    comparisons: [Comparison] = [], grants: [LeaseGrant] = [], operations: [Operation] = [], revokes: [LeaseID] = []
+  ) {
+    self.comparisons = comparisons
+    self.grants = grants
+    self.operations = operations
+    self.revokes = revokes
+  }
 }
 
 package enum TransitionOutcome: Sendable {

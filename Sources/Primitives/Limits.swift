@@ -50,6 +50,12 @@ package enum Limits {
   /// Items under one journal key: a storm of evictions costs few keys, and a chunk stays far below a request.
   package static let maxJournalChunkItems = 1_000
   package static let maxEntryLabels = 32
+  /// Refs and labels of one entry, together and encoded: a record is rewritten at each change of its state.
+  package static let maxEntryAttributeBytes = 256 * 1024
+  package static let maxListPage = 1_000
+  /// Log lines that wait for the store before a lossy hook begins to lose.
+  package static let maxHookBacklogLines = 100_000
+  package static let maxLogLineBytes = 64 * 1024
   package static let maxEntryRefs = 10_000
   package static let maxSubscriberNameBytes = 128
   package static let eventHeartbeatMilliseconds: Int64 = 15_000

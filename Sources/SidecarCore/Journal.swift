@@ -13,7 +13,7 @@ package enum JournalItem: Hashable, Sendable {
   case cancel(EntryName, of: UInt64, generation: UInt64)
 }
 
-/// The journal's head, at `StoreLayout.journalHead`. Every append is guarded by its revision.
+/// The journal's head, at `StoreLayout.journalHead`. Every append is guarded by its value.
 package struct JournalHead: Hashable, Sendable {
   /// Random, made with the journal: a subscriber that sees another epoch has nothing to compare sequence numbers with.
   package var epoch: UInt32
@@ -21,11 +21,15 @@ package struct JournalHead: Hashable, Sendable {
   package var next: UInt64
   /// The oldest sequence number still kept.
   package var first: UInt64
+  /// Random, drawn by the append (or trim) that wrote this head: no two appends write the same value, so that a guard
+  /// on it tells them apart even when their sequence numbers coincide.
+  package var appendID: UInt64
 
-  package init(epoch: UInt32, next: UInt64 = 1, first: UInt64 = 1) {
+  package init(epoch: UInt32, next: UInt64 = 1, first: UInt64 = 1, appendID: UInt64 = 0) {
     self.epoch = epoch
     self.next = next
     self.first = first
+    self.appendID = appendID
   }
 
   package func encoded() -> Bytes {
@@ -34,6 +38,7 @@ package struct JournalHead: Hashable, Sendable {
     writer.writeFixed(epoch)
     writer.writeVarint(next)
     writer.writeVarint(first)
+    writer.writeFixed(appendID)
     return Bytes(writer.bytes)
   }
 
@@ -44,6 +49,10 @@ package struct JournalHead: Hashable, Sendable {
     epoch = try reader.readFixed()
     next = try reader.readVarint()
     first = try reader.readVarint()
+    guard first >= 1, first <= next, next < UInt64(Int64.max) else {
+      throw .malformed(offset: reader.offset, "sequence numbers out of order")
+    }
+    appendID = try reader.readFixed()
     try reader.finish()
   }
 }
