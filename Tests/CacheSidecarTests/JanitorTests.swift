@@ -176,7 +176,7 @@ extension Janitor {
     #expect(try path("v1/{key:0:2}/{key}", "abcd") == "v1/ab/abcd")
     #expect(try path("bazel-disk", "cas/abcd") == "cas/ab/abcd")
     #expect(try path("bazel-disk", "ac/ab/abcd") == "ac/ab/abcd")
-    #expect(try path("nginx", "abc") == "2/7f/900150983cd24fb0d6963f7d28e17f72")
+    #expect(try path("nginx", "abc") == "2/f7/900150983cd24fb0d6963f7d28e17f72")
     #expect(try path("nginx:2:2", "") == "7e/42/d41d8cd98f00b204e9800998ecf8427e")
     let long = Bytes([UInt8](repeating: UInt8(ascii: "a"), count: 119))
     #expect(try path("nginx:1", long) == md5(long))

@@ -101,6 +101,8 @@ extension SubscriberState {
       actions.append(.answer(request: request, answer(stale: stale)))
     case .one(let op, let sequence): actions.append(.answer(request: request, .ok(.one(op: op, sequence: sequence))))
     case .kicked(let count): actions.append(.answer(request: request, .ok(.kicked(count: count))))
+    case .unsubscribed(let connection):
+      actions.append(.close(connection: connection, .ok(.plain(op: "unsub"))))
     }
   }
 
@@ -241,7 +243,10 @@ extension SubscriberState {
       actions.append(.forget(request: request))
     } else if let connection = attachment?.connection {
       attachment = nil
-      actions.append(.close(connection: connection, .ok(.plain(op: "unsub"))))
+      // Behind the acknowledgements that this connection still waits for.
+      settle(request, .unsubscribed(connection: connection), into: &actions)
+    } else {
+      actions.append(.answer(request: request, .ok(.plain(op: "unsub"))))
     }
   }
 }

@@ -51,6 +51,8 @@ package struct SubscriberState: Sendable {
     case acknowledged
     case one(op: String, UInt64)
     case kicked(Int)
+    /// Ends this connection.
+    case unsubscribed(connection: UInt64)
   }
 
   /// Items of one read: bounds the work and the memory of one step.
