@@ -90,8 +90,12 @@ extension Janitor {
       .cancel(sequence: of + 10, of: of, EntryName(cache: "c", key: key), generation: 2)
     }
     #expect(
-      janitor.answers(cancel("a", of: 1), cancel("b", of: 2), cancel("c", of: 3))
-        == "{\"op\":\"ack\",\"seqs\":[11,12,13]}\n")
+      janitor.answers(cancel("a", of: 1), cancel("b", of: 2), cancel("a", of: 3))
+        == "{\"op\":\"ack\",\"seqs\":[11,12,13]}\n", "3 was never moved, and its file is there")
+    #expect(
+      janitor.answers(cancel("c", of: 4))
+        == "{\"op\":\"ack\",\"seqs\":[4],\"gone\":true}\n{\"op\":\"ack\",\"seqs\":[14]}\n",
+      "what is unlinked already is said to be gone")
     #expect(cache.has("a"))
     #expect(try String(contentsOfFile: cache.path + "/b", encoding: .utf8) == "new")
     janitor.emptyTrash(now: wallNow() + 61_000)

@@ -13,13 +13,15 @@ package final class SettlementQueue: Sendable {
 
   package enum Request: Sendable {
     case settle(name: String, CursorSettlement, Completion<[EventMessage.StaleEvent]>)
-    /// Makes or replaces a subscriber's record.
-    case put(name: String, SubscriberRecord, Completion<Void>)
+    /// Makes a subscriber's record where there is none.
+    case create(name: String, SubscriberRecord, Completion<Void>)
+    /// From one cache to all.
+    case widen(name: String, Completion<Void>)
     case forget(name: String, Completion<Void>)
 
     var name: String {
       switch self {
-      case .settle(let name, _, _), .put(let name, _, _), .forget(let name, _): name
+      case .settle(let name, _, _), .create(let name, _, _), .widen(let name, _), .forget(let name, _): name
       }
     }
   }
@@ -124,7 +126,8 @@ package final class SettlementQueue: Sendable {
       let before = acknowledgements.count
       switch request {
       case .settle(let name, let settlement, _): add(settlement, by: name)
-      case .put(let name, let record, _): directory.put(record, for: name)
+      case .create(let name, let record, _): if directory.records[name] == nil { directory.put(record, for: name) }
+      case .widen(let name, _): directory.widen(name)
       case .forget(let name, _): directory.forget(name)
       }
       counts.append(acknowledgements.count - before)
@@ -234,7 +237,8 @@ package final class SettlementQueue: Sendable {
     for (request, stale) in zip(batch, stale) {
       switch request {
       case .settle(_, _, let completion): await completion(.success(stale))
-      case .put(_, _, let completion), .forget(_, let completion): await completion(.success(()))
+      case .create(_, _, let completion), .widen(_, let completion), .forget(_, let completion):
+        await completion(.success(()))
       }
     }
   }
@@ -243,7 +247,8 @@ package final class SettlementQueue: Sendable {
     for request in batch {
       switch request {
       case .settle(_, _, let completion): await completion(.failure(error))
-      case .put(_, _, let completion), .forget(_, let completion): await completion(.failure(error))
+      case .create(_, _, let completion), .widen(_, let completion), .forget(_, let completion):
+        await completion(.failure(error))
       }
     }
   }
