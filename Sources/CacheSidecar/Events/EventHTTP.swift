@@ -69,17 +69,24 @@ package enum EventHTTP {
     _ hub: EventHub, _ service: SubscriberService, _ subscription: Subscription, _ responder: any HTTPResponder
   ) {
     let connection = hub.newConnection()
+    let loop = responder.eventLoop
     let stream = responder.startStream(status: 200, headers: [("content-type", ndjson), ("cache-control", "no-store")])
     let outlet = StreamOutlet(
-      ResponseTransport(stream), on: responder.eventLoop, timing: hub.timing,
+      ResponseTransport(stream), on: loop, timing: hub.timing,
       onWritable: { Task { await service.writable(connection) } },
       onHeartbeat: { Task { await service.heartbeat(connection) } })
     stream.onWritable = { outlet.measure() }
-    stream.onClose = {
-      outlet.transportClosed()
-      Task { await service.detach(connection) }
+    let bound = NIOLoopBound(stream, eventLoop: loop)
+    Task {
+      await service.attach(connection, subscription, .stream, outlet)
+      // Only now: a peer that has left meanwhile is detached behind the attachment, not before it.
+      loop.execute {
+        bound.value.onClose = {
+          outlet.transportClosed()
+          Task { await service.detach(connection) }
+        }
+      }
     }
-    Task { await service.attach(connection, subscription, .stream, outlet) }
   }
 
   private static func startPoll(

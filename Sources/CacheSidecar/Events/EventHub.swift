@@ -178,7 +178,7 @@ package final class EventHub: Sendable {
       let floor = subscription.start == .now ? journal.head : journal.first - 1
       let record = SubscriberRecord(
         epoch: journal.epoch, scope: subscription.scope, cursor: SubscriberCursor(floor: floor))
-      try await put(record, name)
+      try await commit { .create(name: name, record, $0) }
     }
     guard let service = serviceIfKnown(name) else {
       throw OpFailure(.nosub, "\(name) has been forgotten meanwhile; subscribe again")
@@ -192,17 +192,17 @@ package final class EventHub: Sendable {
       throw OpFailure(
         .nosub, "\(name) is subscribed to \(record.scope.text): forget it first (unsub forget), or take another name")
     }
-    var wider = record
-    wider.scope = scope
-    try await put(wider, name)
+    try await commit { .widen(name: name, $0) }
   }
 
-  private func put(_ record: SubscriberRecord, _ name: String) async throws(OpFailure) {
+  private func commit(
+    _ request: (@escaping SettlementQueue.Completion<Void>) -> SettlementQueue.Request
+  ) async throws(OpFailure) {
     let result = await withCheckedContinuation { continuation in
-      settlements.enqueue(.put(name: name, record) { continuation.resume(returning: $0) })
+      settlements.enqueue(request { continuation.resume(returning: $0) })
     }
     if case .failure(let error) = result {
-      logger.warning("a subscriber is not recorded", metadata: ["subscriber": "\(name)", "error": "\(error)"])
+      logger.warning("a subscription is not recorded", metadata: ["error": "\(error)"])
       throw OpFailure(.unavailable, "the store did not take the subscription; ask again")
     }
   }

@@ -2,6 +2,7 @@ import Logging
 import NIOCore
 import Primitives
 import SidecarCore
+import Synchronization
 
 /// The line form of the event socket on one connection: splits lines, and hands what they ask for to a session, in order.
 ///
@@ -157,6 +158,7 @@ private final class ChannelTransport: EventTransport {
 private actor EventSession {
   private let hub: EventHub
   private let connection: UInt64
+  private let answers = AnswerOrder()
   private var service: SubscriberService?
 
   init(hub: EventHub, connection: UInt64) {
@@ -176,7 +178,7 @@ private actor EventSession {
         await perform(op, outlet)
         done(1)
       case .failure(let failure):
-        Self.send(.refused(failure.code, failure.message), outlet)
+        answers.fill(answers.next(), .refused(failure.code, failure.message), outlet)
         done(1)
       case .fatal(let failure): outlet.close(after: Self.bytes(.refused(failure.code, failure.message)))
       case .end: if service == nil { outlet.close(after: []) }
@@ -186,21 +188,21 @@ private actor EventSession {
   }
 
   private func perform(_ op: SubscriberOp, _ outlet: StreamOutlet) async {
+    let place = answers.next()
     if case .subscribe(let subscription) = op, service == nil {
       do throws(OpFailure) {
         let service = try await hub.service(for: subscription)
         self.service = service
+        answers.fill(place, nil, outlet)
         await service.attach(connection, subscription, .stream, outlet)
       } catch {
-        Self.send(.refused(error.code, error.message), outlet)
+        answers.fill(place, .refused(error.code, error.message), outlet)
       }
       return
     }
-    guard let service else {
-      Self.send(.refused(.nosub, "subscribe first: sub NAME"), outlet)
-      return
-    }
-    await service.perform(op, connection: connection) { Self.send($0, outlet) }
+    guard let service else { return answers.fill(place, .refused(.nosub, "subscribe first: sub NAME"), outlet) }
+    let answers = answers
+    await service.perform(op, connection: connection) { answers.fill(place, $0, outlet) }
   }
 
   private static func bytes(_ message: EventMessage) -> [UInt8] {
@@ -208,9 +210,40 @@ private actor EventSession {
     message.encodeLines(into: &bytes)
     return bytes
   }
+}
 
-  private static func send(_ message: EventMessage, _ outlet: StreamOutlet) {
-    outlet.send(bytes(message))
-    outlet.flush()
+/// Answers leave a connection in the order of its questions, so that a client can match them by counting; events come
+/// between them.
+private final class AnswerOrder: Sendable {
+  private struct State {
+    var given: UInt64 = 0
+    var sent: UInt64 = 0
+    var waiting: [UInt64: EventMessage?] = [:]
+  }
+
+  private let state = Mutex(State())
+
+  func next() -> UInt64 {
+    state.withLock { state in
+      defer { state.given += 1 }
+      return state.given
+    }
+  }
+
+  /// `message` nil: nothing to say.
+  func fill(_ place: UInt64, _ message: EventMessage?, _ outlet: StreamOutlet) {
+    state.withLock { state in
+      state.waiting[place] = .some(message)
+      var bytes: [UInt8] = []
+      while let message = state.waiting.removeValue(forKey: state.sent) {
+        message?.encodeLines(into: &bytes)
+        state.sent += 1
+      }
+      // Under the lock, so that two fills cannot overtake each other on their way to the outlet.
+      if !bytes.isEmpty {
+        outlet.send(bytes)
+        outlet.flush()
+      }
+    }
   }
 }

@@ -8,17 +8,20 @@ import Synchronization
 /// acknowledgements of everybody together with the cursors. One commit at a time, in the order of the requests, so that
 /// it is always clear whose acknowledgement is the last.
 package final class SettlementQueue: Sendable {
-  package typealias Completion<Value> = @Sendable (Result<Value, SidecarStoreError>) -> Void
+  /// Awaited one after another, in the order of the requests.
+  package typealias Completion<Value> = @Sendable (Result<Value, SidecarStoreError>) async -> Void
 
   package enum Request: Sendable {
     case settle(name: String, CursorSettlement, Completion<[EventMessage.StaleEvent]>)
-    /// Makes or replaces a subscriber's record.
-    case put(name: String, SubscriberRecord, Completion<Void>)
+    /// Makes a subscriber's record where there is none.
+    case create(name: String, SubscriberRecord, Completion<Void>)
+    /// From one cache to all.
+    case widen(name: String, Completion<Void>)
     case forget(name: String, Completion<Void>)
 
     var name: String {
       switch self {
-      case .settle(let name, _, _), .put(let name, _, _), .forget(let name, _): name
+      case .settle(let name, _, _), .create(let name, _, _), .widen(let name, _), .forget(let name, _): name
       }
     }
   }
@@ -67,7 +70,7 @@ package final class SettlementQueue: Sendable {
       try? await Task.sleep(for: Self.coalescing)
       while let batch = takeBatch() { await commit(batch) }
     }
-    while let batch = takeBatch() { fail(batch, .unavailable("the event hub has stopped")) }
+    while let batch = takeBatch() { await fail(batch, .unavailable("the event hub has stopped")) }
   }
 
   /// As many requests as make one commit; one with unread sequence numbers goes alone.
@@ -102,9 +105,9 @@ package final class SettlementQueue: Sendable {
     for request in batch { commit.add(request) }
     do {
       let stale = try await carryOut(commit)
-      complete(batch, stale)
+      await complete(batch, stale)
     } catch {
-      fail(batch, error)
+      await fail(batch, error)
     }
   }
 
@@ -123,7 +126,8 @@ package final class SettlementQueue: Sendable {
       let before = acknowledgements.count
       switch request {
       case .settle(let name, let settlement, _): add(settlement, by: name)
-      case .put(let name, let record, _): directory.put(record, for: name)
+      case .create(let name, let record, _): if directory.records[name] == nil { directory.put(record, for: name) }
+      case .widen(let name, _): directory.widen(name)
       case .forget(let name, _): directory.forget(name)
       }
       counts.append(acknowledgements.count - before)
@@ -223,26 +227,28 @@ package final class SettlementQueue: Sendable {
           position = end + 1
         }
       }
-      completion(.success(stale))
+      await completion(.success(stale))
     } catch {
-      completion(.failure(error))
+      await completion(.failure(error))
     }
   }
 
-  private func complete(_ batch: [Request], _ stale: [[EventMessage.StaleEvent]]) {
+  private func complete(_ batch: [Request], _ stale: [[EventMessage.StaleEvent]]) async {
     for (request, stale) in zip(batch, stale) {
       switch request {
-      case .settle(_, _, let completion): completion(.success(stale))
-      case .put(_, _, let completion), .forget(_, let completion): completion(.success(()))
+      case .settle(_, _, let completion): await completion(.success(stale))
+      case .create(_, _, let completion), .widen(_, let completion), .forget(_, let completion):
+        await completion(.success(()))
       }
     }
   }
 
-  private func fail(_ batch: [Request], _ error: SidecarStoreError) {
+  private func fail(_ batch: [Request], _ error: SidecarStoreError) async {
     for request in batch {
       switch request {
-      case .settle(_, _, let completion): completion(.failure(error))
-      case .put(_, _, let completion), .forget(_, let completion): completion(.failure(error))
+      case .settle(_, _, let completion): await completion(.failure(error))
+      case .create(_, _, let completion), .widen(_, let completion), .forget(_, let completion):
+        await completion(.failure(error))
       }
     }
   }

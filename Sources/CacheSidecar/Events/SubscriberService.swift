@@ -184,10 +184,7 @@ package actor SubscriberService {
   }
 
   private func settle(_ settlement: CursorSettlement) {
-    settlements.enqueue(
-      .settle(name: name, settlement) { result in
-        Task { await self.finish(settlement, result) }
-      })
+    settlements.enqueue(.settle(name: name, settlement) { await self.finish(settlement, $0) })
   }
 
   private func finish(
@@ -224,10 +221,7 @@ package actor SubscriberService {
 
   private func forget(_ request: UInt64) {
     let answer = answers.removeValue(forKey: request)
-    settlements.enqueue(
-      .forget(name: name) { result in
-        Task { await self.finishForget(answer, result) }
-      })
+    settlements.enqueue(.forget(name: name) { await self.finishForget(answer, $0) })
   }
 
   private func finishForget(_ answer: Answer?, _ result: Result<Void, SidecarStoreError>) {

@@ -118,6 +118,16 @@ package final class CacheDirectory {
     }
   }
 
+  /// Whether something stands in the file's place. True as well when that cannot be found out.
+  package func hasFile(_ components: [[UInt8]]) -> Bool {
+    withParent(of: components) { parent, file in
+      if case .failure(let code) = look(parent, file) { return code != ENOENT }
+      return true
+    } orElse: { code in
+      code != ENOENT
+    }
+  }
+
   /// Unlinks a file in the trash; the bytes freed, nil when it is not there (restored meanwhile).
   package func discard(_ name: String) throws(JanitorError) -> Int64? {
     guard case .success(let status) = look(trash, name) else { return nil }

@@ -173,7 +173,9 @@ package struct Janitor {
       trash.removeAll { $0.name == name }
       say("restored \(entry.key)")
       return true
-    case .notInTrash: return true
+    case .notInTrash:
+      if !directory.hasFile(components) { sayGone(entry, of, &answers) }
+      return true
     case .replaced:
       say("not restored, a newer file is there: \(entry.key)")
       return true
@@ -186,6 +188,17 @@ package struct Janitor {
         writer.member("why", why)
       }
       return false
+    }
+  }
+
+  /// The entry lives again, but its blob was unlinked already (the cancel came after the grace): the entry must not
+  /// promise what the cache does not have.
+  private func sayGone(_ entry: EntryName, _ sequence: UInt64, _ answers: inout [UInt8]) {
+    report("cancelled too late, the file is gone: \(entry.key)")
+    answer(&answers) { writer in
+      writer.member("op", "ack")
+      writer.member("seqs", integers: [sequence])
+      writer.member("gone", true)
     }
   }
 

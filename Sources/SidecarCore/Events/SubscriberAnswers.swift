@@ -43,7 +43,7 @@ extension SubscriberState {
     case .through(let last):
       guard last <= bounds.head else { return refuseBeyondHead(last, request, into: &actions) }
       sequences = tracked.keys.filter { $0 <= last }.sorted()
-      settlement.unread = untouched(through: last)
+      settlement.unread = untouched(through: last, besides: sequences)
     case .only(let list):
       if let beyond = list.first(where: { $0 > bounds.head }) { return refuseBeyondHead(beyond, request, into: &actions) }
       sequences = list.filter { tracked[$0] != nil }
@@ -63,12 +63,12 @@ extension SubscriberState {
 
   /// What a cumulative acknowledgement covers beside what is tracked: numbers delivered before a restart. Parked events
   /// are not covered.
-  private func untouched(through last: UInt64) -> SequenceSet {
+  private func untouched(through last: UInt64, besides known: [UInt64]) -> SequenceSet {
     guard last > cursor.floor else { return SequenceSet() }
     var result = SequenceSet([(cursor.floor + 1)...last])
     for range in cursor.above.ranges { result.remove(range) }
     for range in parked.ranges { result.remove(range) }
-    for sequence in tracked.keys { result.remove(sequence) }
+    for sequence in known { result.remove(sequence) }
     return result
   }
 
@@ -91,16 +91,19 @@ extension SubscriberState {
   mutating func finish(
     _ settlement: CursorSettlement, stale: [EventMessage.StaleEvent], at now: Int64, into actions: inout [SubscriberAction]
   ) {
-    let sequences = settlement.sequences
-    for range in sequences.ranges { cursor.insert(range) }
+    for range in settlement.sequences.ranges {
+      cursor.insert(range)
+      untrackAll(in: range)
+    }
     for range in settlement.unread.ranges { parked.remove(range) }
-    for sequence in tracked.keys where sequences.contains(sequence) { untrack(sequence) }
     guard let request = settlement.request, let pending = pendingAnswers.removeValue(forKey: request) else { return }
     switch pending {
     case .acknowledged:
       actions.append(.answer(request: request, answer(stale: stale)))
     case .one(let op, let sequence): actions.append(.answer(request: request, .ok(.one(op: op, sequence: sequence))))
     case .kicked(let count): actions.append(.answer(request: request, .ok(.kicked(count: count))))
+    case .unsubscribed(let connection):
+      actions.append(.close(connection: connection, .ok(.plain(op: "unsub"))))
     }
   }
 
@@ -115,8 +118,8 @@ extension SubscriberState {
 
   /// Not committed: the events wait for an acknowledgement as before.
   mutating func giveBack(_ settlement: CursorSettlement, at now: Int64, into actions: inout [SubscriberAction]) {
-    for sequence in tracked.keys
-    where tracked[sequence]?.phase == .settling && settlement.sequences.contains(sequence) {
+    let sequences = settlement.sequences
+    for (sequence, event) in tracked where event.phase == .settling && sequences.contains(sequence) {
       setPhase(.delivered(deadline: now + acknowledgeWaitMilliseconds), of: sequence)
     }
     for range in settlement.passed.ranges where cursor.contains(range.lowerBound) {
@@ -241,7 +244,10 @@ extension SubscriberState {
       actions.append(.forget(request: request))
     } else if let connection = attachment?.connection {
       attachment = nil
-      actions.append(.close(connection: connection, .ok(.plain(op: "unsub"))))
+      // Behind the acknowledgements that this connection still waits for.
+      settle(request, .unsubscribed(connection: connection), into: &actions)
+    } else {
+      actions.append(.answer(request: request, .ok(.plain(op: "unsub"))))
     }
   }
 }

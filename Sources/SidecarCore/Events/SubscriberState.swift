@@ -51,6 +51,8 @@ package struct SubscriberState: Sendable {
     case acknowledged
     case one(op: String, UInt64)
     case kicked(Int)
+    /// Ends this connection.
+    case unsubscribed(connection: UInt64)
   }
 
   /// Items of one read: bounds the work and the memory of one step.
@@ -208,9 +210,17 @@ package struct SubscriberState: Sendable {
     return tracked.removeValue(forKey: sequence)
   }
 
+  mutating func untrackAll(in range: ClosedRange<UInt64>) {
+    if range.upperBound - range.lowerBound < UInt64(tracked.count) {
+      for sequence in range { untrack(sequence) }
+    } else {
+      for sequence in tracked.keys where range.contains(sequence) { untrack(sequence) }
+    }
+  }
+
   /// Counts as acknowledged without anybody's saying so; committed in a while.
   mutating func pass(_ range: ClosedRange<UInt64>, at now: Int64) {
-    for sequence in tracked.keys where range.contains(sequence) { untrack(sequence) }
+    untrackAll(in: range)
     cursor.insert(range)
     unpersisted.insert(range)
     if unpersistedSince == nil { unpersistedSince = now }

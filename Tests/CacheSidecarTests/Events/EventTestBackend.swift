@@ -171,10 +171,10 @@ struct EventTestServer {
     hub.stop()
   }
 
-  func nc(reads: Bool = true) throws -> TestProcess { try TestProcess("nc", ["-U", socket], reads: reads) }
+  func nc(reads: Bool = true) throws -> TestProcess { try TestProcess.start("nc", ["-U", socket], reads: reads) }
 
   func curl(_ arguments: [String]) throws -> TestProcess {
-    try TestProcess("curl", ["-sN", "--unix-socket", socket] + arguments)
+    try TestProcess.start("curl", ["-sN", "--unix-socket", socket] + arguments)
   }
 }
 
@@ -207,33 +207,47 @@ final class TestProcess: Sendable {
     var isAtEnd = false
   }
 
-  private let process: Process
+  /// One start at a time: a child that inherits another one's pipes would keep them open.
+  private static let starting = Mutex(())
+
+  private let process = Process()
   private let input = Pipe()
   private let pipe = Pipe()
   private let output = Mutex(Output())
 
-  init(_ name: String, _ arguments: [String], reads: Bool = true) throws {
-    process = Process()
+  private init(_ name: String, _ arguments: [String], reads: Bool) throws {
     process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
     process.arguments = [name] + arguments
+    for handle in [input.fileHandleForReading, input.fileHandleForWriting, pipe.fileHandleForReading, pipe.fileHandleForWriting] {
+      _ = fcntl(handle.fileDescriptor, F_SETFD, FD_CLOEXEC)
+    }
     process.standardInput = input
     process.standardOutput = pipe
     process.standardError = FileHandle.nullDevice
-    if reads { startReading() }
     try process.run()
+    // Only the child writes; else there is no end.
+    try? pipe.fileHandleForWriting.close()
+    if reads { startReading() }
+  }
+
+  static func start(_ name: String, _ arguments: [String], reads: Bool = true) throws -> TestProcess {
+    try starting.withLock { _ in try TestProcess(name, arguments, reads: reads) }
   }
 
   deinit { if process.isRunning { process.terminate() } }
 
   func startReading() {
-    pipe.fileHandleForReading.readabilityHandler = { [weak self] handle in
-      let data = handle.availableData
-      self?.output.withLock { output in
-        output.bytes += data
-        if data.isEmpty { output.isAtEnd = true }
+    let descriptor = pipe.fileHandleForReading.fileDescriptor
+    let thread = Thread { [self] in
+      var buffer = [UInt8](repeating: 0, count: 65_536)
+      while true {
+        let count = read(descriptor, &buffer, buffer.count)
+        guard count > 0 else { break }
+        output.withLock { $0.bytes += buffer[..<count] }
       }
-      if data.isEmpty { handle.readabilityHandler = nil }
+      output.withLock { $0.isAtEnd = true }
     }
+    thread.start()
   }
 
   func type(_ text: String) throws { try input.fileHandleForWriting.write(contentsOf: Data(text.utf8)) }
