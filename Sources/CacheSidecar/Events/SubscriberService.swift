@@ -210,7 +210,7 @@ package actor SubscriberService {
       if entry == nil, let found = try await journal.items(from: sequence, limit: 1).first, found.sequence == sequence {
         entry = found.item.eviction(sequence: sequence)?.entry
       }
-      guard let entry else {
+      guard let entry, state.scope.includes(entry.cache) else {
         process(.kept(request: request, sequence: sequence, .unknown))
         return
       }
