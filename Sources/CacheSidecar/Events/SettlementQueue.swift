@@ -215,7 +215,11 @@ package final class SettlementQueue: Sendable {
           // Numbers that the journal does not have any more are only counted.
           let end = page.last.map(\.sequence) ?? range.upperBound
           rest.unread = SequenceSet([position...end])
-          rest.evictions += page.compactMap { $0.item.eviction(sequence: $0.sequence) }
+          let record = directory.records[name]
+          rest.evictions += page.compactMap { $0.item.eviction(sequence: $0.sequence) }.filter { eviction in
+            // What is not told to this subscriber is not its to acknowledge.
+            record.map { $0.scope.includes(eviction.entry.cache) && $0.start <= eviction.sequence } ?? false
+          }
           var commit = Commit(directory: directory)
           commit.add(.settle(name: name, rest, completion))
           stale += try await carryOut(commit).joined()

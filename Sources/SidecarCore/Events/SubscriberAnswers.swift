@@ -107,7 +107,8 @@ extension SubscriberState {
     case .one(let op, let sequence): actions.append(.answer(request: request, .ok(.one(op: op, sequence: sequence))))
     case .kicked(let count): actions.append(.answer(request: request, .ok(.kicked(count: count))))
     case .unsubscribed(let connection):
-      actions.append(.close(connection: connection, .ok(.plain(op: "unsub"))))
+      actions.append(.answer(request: request, .ok(.plain(op: "unsub"))))
+      actions.append(.close(connection: connection, nil))
     }
   }
 

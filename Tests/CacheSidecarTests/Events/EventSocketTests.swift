@@ -196,6 +196,26 @@ import Testing
     await test.stop()
   }
 
+  @Test func anAcknowledgementReachesNoOtherCachesEntries() async throws {
+    let backend = EventTestBackend()
+    let directory = TemporaryDirectory()
+    let test = try await EventTestServer.start(backend, in: directory)
+    backend.evict(["x"], cache: "other")
+    backend.evict(["a"])
+    let nc = try test.nc()
+    try nc.type("sub me cache=c\n")
+    _ = try await nc.lines(2)
+    await test.stop()
+    let again = try await EventTestServer.start(backend, in: directory)
+    let curl = try again.curl(["--data-binary", "ack to 2\nack 1 gone\nkeep 1", "http://x/v1/ack?name=me"])
+    #expect(try await curl.line() == #"{"t":"ok","op":"ack","acked":2}"#)
+    #expect(try await curl.line() == #"{"t":"ok","op":"ack","acked":2}"#)
+    #expect(try await curl.line().contains("stale"))
+    #expect(backend.state.withLock { $0.acknowledged } == [2])
+    #expect(backend.state.withLock { $0.due } == [1])
+    await again.stop()
+  }
+
   @Test func heartbeatsTellHeadAndFloor() async throws {
     let test = try await EventTestServer.start { $0.heartbeatMilliseconds = 300 }
     let nc = try test.nc()
