@@ -40,7 +40,8 @@ package actor SubscriberService {
 
   package var statistics: SubscriberStatistics { state.statistics }
 
-  package func attach(_ connection: UInt64, _ subscription: Subscription, _ kind: AttachmentKind, _ sink: any EventSink) {
+  package func attach(_ connection: UInt64, _ subscription: Subscription, _ kind: AttachmentKind, _ sink: any EventSink)
+  {
     sinks[connection] = sink
     process(.attached(connection: connection, subscription, kind, node: node, journal.bounds))
   }
@@ -54,6 +55,11 @@ package actor SubscriberService {
   package func perform(_ op: SubscriberOp, connection: UInt64?, answer: @escaping Answer) {
     if let connection, state.connection != connection {
       return answer(.refused(.fenced, "a newer connection has subscribed as \(name)"))
+    }
+    if case .terminate(let sequence, let why) = op {
+      logger.warning(
+        "a subscriber gives an event up; kick brings it back",
+        metadata: ["subscriber": "\(name)", "sequence": "\(sequence)", "why": "\(why.prefix(200))"])
     }
     let request = nextRequest
     nextRequest += 1

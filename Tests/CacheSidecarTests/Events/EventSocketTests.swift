@@ -54,7 +54,8 @@ import Testing
     #expect(try await nc.line().hasPrefix(#"{"t":"err","code":"unknown-op","msg":""#))
     #expect(try await nc.line() == hello(acked: 0, head: 0), "the connection has stayed")
     try nc.type(String(repeating: "x", count: Limits.maxEventLineBytes + 1))
-    #expect(try await nc.rest() == "{\"t\":\"err\",\"code\":\"toolong\",\"msg\":\"a line is longer than 65536 bytes\"}\n")
+    #expect(
+      try await nc.rest() == "{\"t\":\"err\",\"code\":\"toolong\",\"msg\":\"a line is longer than 65536 bytes\"}\n")
     await test.stop()
   }
 
@@ -70,7 +71,8 @@ import Testing
     #expect(try await newer.line() == hello(acked: 0, head: 1))
     #expect(
       try await newer.line()
-        == #"{"t":"evict","items":[{"seq":1,"cache":"c","key":"a","gen":1,"why":"expired","size":5,"idle":9,"registered":"1970-01-01T00:00:00Z","try":2}]}"#)
+        == #"{"t":"evict","items":[{"seq":1,"cache":"c","key":"a","gen":1,"why":"expired","size":5,"idle":9,"registered":"1970-01-01T00:00:00Z","try":2}]}"#
+    )
     await test.stop()
   }
 
