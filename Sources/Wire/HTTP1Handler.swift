@@ -245,9 +245,10 @@ final class HTTP1Handler: ChannelInboundHandler {
 
   // MARK: Time-outs
 
+  /// Holds the handler until `tearDown`; a weak reference would make every retain and release of it dearer.
   private func setTimeout(_ time: TimeAmount) {
     guard let context else { return }
-    timeout.set(context.eventLoop.now + time, on: context.eventLoop) { [weak self] in self?.timedOut() }
+    timeout.set(context.eventLoop.now + time, on: context.eventLoop) { self.timedOut() }
   }
 
   private func timedOut() {

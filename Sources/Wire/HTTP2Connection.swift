@@ -307,17 +307,18 @@ final class HTTP2Connection: ChannelInboundHandler {
   }
 
   /// After `keepaliveInterval` without a byte from the peer a PING asks whether it still lives.
+  ///
+  /// The timers hold the connection strongly and end in `tearDown`: an object that was ever referred to weakly pays for
+  /// it at every retain and release.
   private func scheduleProbe() {
     hasReadSinceProbe = false
-    timer = eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: limits.keepaliveInterval) {
-      [weak self] in
-      guard let self, !isClosed, let session else { return }
+    timer = eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: limits.keepaliveInterval) { [self] in
+      guard !isClosed, let session else { return }
       guard !hasReadSinceProbe else { return scheduleProbe() }
       _ = nghttp2_submit_ping(session, 0, nil)
       setNeedsFlush()
-      timer = eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: limits.keepaliveTimeout) {
-        [weak self] in
-        guard let self, !isClosed else { return }
+      timer = eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: limits.keepaliveTimeout) { [self] in
+        guard !isClosed else { return }
         if hasReadSinceProbe { scheduleProbe() } else { context?.close(promise: nil) }
       }
     }

@@ -123,8 +123,9 @@ extension HTTP2Connection {
 
   /// Has `stream.expired()` called when its deadline has passed.
   func watchDeadline(of stream: HTTP2Stream, _ deadline: NIODeadline) {
+    guard !isClosed else { return }
     stream.deadline = deadline
-    deadlines.add(deadline, on: eventLoop) { [weak self] in self?.expireStreams() }
+    deadlines.add(deadline, on: eventLoop) { self.expireStreams() }
   }
 
   private func expireStreams() {
@@ -140,6 +141,6 @@ extension HTTP2Connection {
         next = min(next ?? deadline, deadline)
       }
     }
-    if let next, !isClosed { deadlines.add(next, on: eventLoop) { [weak self] in self?.expireStreams() } }
+    if let next, !isClosed { deadlines.add(next, on: eventLoop) { self.expireStreams() } }
   }
 }
