@@ -92,8 +92,8 @@ extension HTTP2Connection {
   private func openStream(_ id: Int32) {
     guard let session, headers.streamID == id else { return }
     let metadata = internedBlock()
-    if headers.isGRPC, let registry = services.grpc {
-      let route = routeCache.route(headers.path, registry)
+    if headers.isGRPC, servesGRPC {
+      let route = routeCache.route(headers.path, in: services.grpc!)
       let call = GRPCServerCall(id: id, connection: self, metadata: metadata, route: route)
       keep(call, session)
       call.start(headers)

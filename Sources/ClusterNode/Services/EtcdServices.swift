@@ -49,11 +49,17 @@ package enum EtcdServices {
   }
 }
 
-/// What every service needs.
-struct ServiceContext<Node: NodeHandle>: Sendable {
+/// What every service needs. A class: each call's closures take it along, which then costs one retain.
+final class ServiceContext<Node: NodeHandle>: Sendable {
   let node: Node
   let settings: EtcdSettings
   let metrics: EtcdMetrics
+
+  init(node: Node, settings: EtcdSettings, metrics: EtcdMetrics) {
+    self.node = node
+    self.settings = settings
+    self.metrics = metrics
+  }
 
   func header(revision: Int64) -> EtcdResponseHeader {
     let (clusterID, memberID, term) = node.header
