@@ -135,6 +135,7 @@ extension SidecarStoreError {
     case .requestTooLarge: self = .refused("the request is too large")
     case .noLeader: self = .unavailable("no leader")
     case .notLeader: self = .unavailable("not the leader")
+    case .leaderChanged: self = .unavailable("the leader has changed")
     case .tooManyRequests: self = .unavailable("too many requests")
     case .stopped: self = .unavailable("the node is stopping")
     case .timedOut: self = .unavailable("timed out")

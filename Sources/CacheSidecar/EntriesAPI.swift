@@ -73,7 +73,7 @@ struct EntriesAPI: Sendable {
       }
     case "" where target.rest == nil:
       guard isRead else { return refuseMethod(request, responder, allow: "GET, HEAD") }
-      responder.respond(StatusAPI(sidecar: sidecar).cache(cache))
+      responder.respond(StatusAPI(sidecar: sidecar, hub: nil).cache(cache))
     default:
       responder.respond(.problem(404, "nothing is served at \(request.path)"))
     }

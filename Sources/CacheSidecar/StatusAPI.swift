@@ -5,15 +5,18 @@ import Wire
 /// What the sidecar says about itself: `/v1/status`, `/health`, `/metrics`, and one cache's policy and totals.
 struct StatusAPI: Sendable {
   let sidecar: Sidecar
+  let hub: EventHub?
 
   func addRoutes(to router: inout HTTPRouter) {
     router.on("GET", "/v1/status") { _, responder in responder.respond(status()) }
     router.on("GET", "/health") { _, responder in health(responder) }
     router.on("GET", "/metrics") { _, responder in
-      responder.respond(
-        .init(
+      responder.answer { [sidecar, hub] in
+        let subscribers = await hub?.metricsText() ?? ""
+        return HTTPResponse(
           status: 200, contentType: "text/plain; version=0.0.4; charset=utf-8",
-          body: .init(string: sidecar.metricsText())))
+          body: .init(string: sidecar.metricsText() + subscribers))
+      }
     }
   }
 
@@ -82,9 +85,10 @@ struct StatusAPI: Sendable {
 }
 
 extension Sidecar {
-  /// The HTTP API of the entry half.
-  package func addRoutes(to router: inout HTTPRouter) {
+  /// The HTTP API: entries, hits, status and metrics, and with a hub its subscribers.
+  package func addRoutes(to router: inout HTTPRouter, hub: EventHub? = nil) {
     EntriesAPI(sidecar: self).addRoutes(to: &router)
-    StatusAPI(sidecar: self).addRoutes(to: &router)
+    StatusAPI(sidecar: self, hub: hub).addRoutes(to: &router)
+    if let hub { SubscribersAPI.register(hub, on: &router) }
   }
 }

@@ -16,7 +16,7 @@ package final class Node: NodeHandle {
   private let applied: AppliedState
   private let inbox: Mailbox<NodeEvent>
   private let backlog = ProposalBacklog()
-  private let log: WriteAheadLog
+  let log: WriteAheadLog
   private let directory: DataDirectory
   private let leaseIDs: Mutex<SystemRandomNumberGenerator>
   private let thread = Mutex<DedicatedThread?>(nil)

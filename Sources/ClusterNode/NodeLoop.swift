@@ -16,6 +16,8 @@ final class NodeLoop {
   /// Leases are looked at this often at most: the tick of "late by at most tick + commit".
   private static let leaseTickMilliseconds: Int64 = 100
 
+  private static let compactedKeysPerCheck = 2_000
+
   let inbox: Mailbox<NodeEvent>
   let applied: AppliedState
   let backlog: ProposalBacklog
@@ -83,9 +85,12 @@ final class NodeLoop {
   }
 
   private var nextWake: MonotonicTime {
-    var wake = MonotonicTime(nanoseconds: raft.nextDeadline.milliseconds * 1_000_000)
-    if clock.isRunning { wake = min(wake, nextExpiryCheck) }
-    return min(wake, MonotonicTime.now.advanced(byMilliseconds: Self.idleMilliseconds))
+    var wake = MonotonicTime.now.advanced(byMilliseconds: Self.idleMilliseconds)
+    // Compared in milliseconds: a sole voter that leads has no deadline at all.
+    if raft.nextDeadline.milliseconds < wake.milliseconds {
+      wake = MonotonicTime(nanoseconds: raft.nextDeadline.milliseconds * 1_000_000)
+    }
+    return clock.isRunning ? min(wake, nextExpiryCheck) : wake
   }
 
   private func turn(_ events: [NodeEvent]) {
@@ -180,8 +185,11 @@ final class NodeLoop {
     guard clock.isRunning, stopRequests.isEmpty else { return }
     let leaseTime = clock.read(at: now)
     if !expiryInFlight, now >= nextExpiryCheck {
-      let (due, next) = applied.withLock { contents in
-        (contents.machine.dueLeases(at: leaseTime), contents.machine.leases.nextDeadline)
+      let (due, next) = applied.withLock { contents -> ([LeaseID], LeaseClock?) in
+        // Without traffic nothing else brings far deadlines near, or gives compacted versions back.
+        contents.machine.turnWheel(to: leaseTime)
+        contents.machine.advanceCompaction(maxKeys: Self.compactedKeysPerCheck)
+        return (contents.machine.dueLeases(at: leaseTime), contents.machine.leases.nextDeadline)
       }
       if !due.isEmpty {
         published.observe(expiryBatch: due.count)

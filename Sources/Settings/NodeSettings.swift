@@ -21,17 +21,16 @@ package struct NodeSettings: Sendable {
     package var api: API?
     package var eventsPath: String
     package var syslogPath: String?
-    package var syslogCache: String?
-    package var tails: [(cache: String, path: String)]
-    package var strippedPath: String
+    package var tails: [CachePath]
+    /// Leading paths by cache; the one under the empty name serves the others.
+    package var stripped: [String: String]
     package var prefix: String
+  }
 
-    package static func == (left: Sidecar, right: Sidecar) -> Bool {
-      left.caches == right.caches && left.api == right.api && left.eventsPath == right.eventsPath
-        && left.syslogPath == right.syslogPath && left.syslogCache == right.syslogCache
-        && left.tails.elementsEqual(right.tails, by: ==) && left.strippedPath == right.strippedPath
-        && left.prefix == right.prefix
-    }
+  /// `CACHE=PATH` as flags give it.
+  package struct CachePath: Sendable, Equatable {
+    package var cache: String
+    package var path: String
   }
 
   package enum LogLevel: String, Sendable, CaseIterable { case debug, info, warn, error }
@@ -138,20 +137,23 @@ package struct NodeSettings: Sendable {
       return nil
     }
     let api = try values.given("sidecar-api").map { text throws(SettingsError) in try Sidecar.api(text) }
-    var tails: [(cache: String, path: String)] = []
+    var tails: [CachePath] = []
     for tail in values.all("sidecar-tail") {
       let parts = tail.split(separator: "=", maxSplits: 1)
       guard parts.count == 2 else { throw SettingsError("--sidecar-tail '\(tail)' is not of the form CACHE=PATH") }
-      tails.append((String(parts[0]), String(parts[1])))
+      tails.append(CachePath(cache: String(parts[0]), path: String(parts[1])))
     }
-    let syslog = values.given("sidecar-syslog")
-    let syslogCache = values.given("sidecar-syslog-cache")
-    if syslog != nil, syslogCache == nil, caches.count > 1 {
-      throw SettingsError("--sidecar-syslog with several caches needs --sidecar-syslog-cache")
+    var stripped = ["": "/"]
+    for strip in values.all("sidecar-strip") {
+      let parts = strip.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+      guard let path = parts.last, path.hasPrefix("/") else {
+        throw SettingsError("--sidecar-strip '\(strip)': the path must start with /")
+      }
+      stripped[parts.count == 2 ? String(parts[0]) : ""] = String(path)
     }
     return Sidecar(
       caches: caches, api: api, eventsPath: values.given("sidecar-events") ?? "\(dataDirectory)/events.sock",
-      syslogPath: syslog, syslogCache: syslogCache, tails: tails, strippedPath: values.text("sidecar-strip"),
+      syslogPath: values.given("sidecar-syslog"), tails: tails, stripped: stripped,
       prefix: values.text("sidecar-prefix"))
   }
 }

@@ -43,9 +43,10 @@ extension SettingDefinition {
     .init("sidecar-api", .text, "Address of the sidecar's HTTP API: host:port or unix:/path."),
     .init("sidecar-events", .text, "Unix socket of the eviction stream (default: DATA-DIR/events.sock)."),
     .init("sidecar-syslog", .text, "Unix datagram socket that takes hits as syslog lines."),
-    .init("sidecar-syslog-cache", .text, "The cache that syslog hits belong to (default: the only one)."),
     .init("sidecar-tail", .repeated, "Access log to follow for hits: CACHE=PATH (repeatable)."),
-    .init("sidecar-strip", .text, standard: "/", "Leading path that log lines carry before the key."),
+    .init(
+      "sidecar-strip", .repeated,
+      "Leading path that log lines carry before the key: PATH for every cache or CACHE=PATH (repeatable, default /)."),
     .init("sidecar-prefix", .text, standard: "/leasehold/", "Where the sidecar keeps its keys in the store."),
   ]
 

@@ -119,4 +119,7 @@ extension StateMachine {
   /// Lets the deadline wheel turn without an entry: no replicated state changes. Spares an idle leader that asks
   /// `dueLeases` ten times a second looks at leases it has seen.
   package mutating func turnWheel(to clock: LeaseClock) { leases.advance(to: clock) }
+
+  /// Gives back a bounded part of what a compaction has made superfluous. No replicated state changes.
+  package mutating func advanceCompaction(maxKeys: Int) { keyspace.compactStep(maxKeys: maxKeys) }
 }

@@ -19,7 +19,9 @@ package struct WireLimits: Sendable {
 
   // gRPC
   /// The largest message received: etcd's request limit and its envelope.
-  package var maxMessageBytes = 1_572_864 + 512 * 1024
+  package var maxMessageBytes = 1_572_864 + Self.grpcOverheadBytes
+  /// etcd lets a message exceed the largest request by this much.
+  package static let grpcOverheadBytes = 512 * 1024
 
   // HTTP
   /// Names and values of one request's headers.

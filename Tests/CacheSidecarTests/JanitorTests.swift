@@ -114,7 +114,9 @@ extension Janitor {
     #expect(cache.reports.all.contains("left alone"))
   }
 
-  @Test(arguments: ["../secret", "a/../../secret", "/etc/passwd", "a//b", "", "a/", ".", "a\u{0}b", ".leasehold-trash/x"])
+  @Test(arguments: [
+    "../secret", "a/../../secret", "/etc/passwd", "a//b", "", "a/", ".", "a\u{0}b", ".leasehold-trash/x",
+  ])
   func aKeyThatWouldLeaveTheDirectoryIsRefused(key: String) throws {
     let cache = Cache()
     try cache.write("root/a/b")
@@ -137,7 +139,8 @@ extension Janitor {
       atPath: cache.path + "/file", withDestinationPath: outside.path + "/victim")
     try cache.write("folder/inner")
     var janitor = try cache.janitor()
-    let answers = janitor.answers(evict("link/victim", 1), evict("file", 2), evict("folder", 3), evict("folder/inner/x", 4))
+    let answers = janitor.answers(
+      evict("link/victim", 1), evict("file", 2), evict("folder", 3), evict("folder/inner/x", 4))
     #expect(answers.split(separator: "\n").count == 4)
     #expect(answers.split(separator: "\n").allSatisfy { $0.hasPrefix("{\"op\":\"term\"") })
     #expect(FileManager.default.fileExists(atPath: outside.path + "/victim"))
@@ -246,6 +249,39 @@ extension Janitor {
     await again.stop()
     #expect(try box.result?.get().freed == 300)
     #expect(cache.reports.all.contains("freed 1500 bytes in 300 files"))
+  }
+
+  @Test func aDryRunOverTheSocketShowsWhatIsOwedAndEndsByItself() async throws {
+    let cache = Cache()
+    let test = try await EventTestServer.start()
+    try cache.write("k1")
+    test.backend.evict(["k1", "../k1"], registeredAt: 1_000_000)
+    var program = JanitorProgram(cache: "c", root: cache.path, eventSocketPath: test.socket)
+    program.isDryRun = true
+    let box = StopBox()
+    let reports = cache.reports
+    let thread = Thread { [program] in
+      box.finish(Result { try program.run(isStopped: { false }, report: { reports.add($0) }) })
+    }
+    thread.start()
+    try await eventually("it ends") { box.result != nil }
+    #expect(try box.result?.get().moved == 1)
+    #expect(cache.has("k1"))
+    #expect(test.backend.state.withLock { $0.acknowledged }.isEmpty)
+    await test.stop()
+  }
+
+  @Test func whatMakesAJanitorImpossibleIsOneLine() {
+    func failure(_ root: String, _ socket: String) -> String {
+      var program = JanitorProgram(cache: "c", root: root, eventSocketPath: socket)
+      program.isDryRun = true
+      do { _ = try program.run(isStopped: { false }, report: { _ in }) } catch { return error.description }
+      return "nothing"
+    }
+    let directory = TemporaryDirectory()
+    #expect(failure("/no/such/dir", "/tmp/x") == "/no/such/dir: No such file or directory")
+    #expect(failure(directory.path, directory.path + "/none") == "\(directory.path)/none: No such file or directory")
+    #expect(failure(directory.path, String(repeating: "x", count: 200)).hasSuffix("has at most 107 bytes"))
   }
 
   private final class StopBox: Sendable {

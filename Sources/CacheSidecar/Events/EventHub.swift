@@ -80,9 +80,12 @@ package final class EventHub: Sendable {
     var directory = SubscriberDirectory(records: records, policyNames: options.policyNames)
     for (name, record) in records where record.epoch != journal.epoch {
       // Sequence numbers of another journal mean nothing: everything that this one has is owed.
-      logger.warning("the journal is another one than the cursor's; starting at its beginning", metadata: ["subscriber": "\(name)"])
+      logger.warning(
+        "the journal is another one than the cursor's; starting at its beginning", metadata: ["subscriber": "\(name)"])
+      let floor = journal.first - 1
       directory.put(
-        SubscriberRecord(epoch: journal.epoch, scope: record.scope, cursor: SubscriberCursor(floor: journal.first - 1)),
+        SubscriberRecord(
+          epoch: journal.epoch, scope: record.scope, start: floor + 1, cursor: SubscriberCursor(floor: floor)),
         for: name)
     }
     settlements = SettlementQueue(layout: layout, journal: journal, outcomes: outcomes, directory: directory)
@@ -170,29 +173,24 @@ package final class EventHub: Sendable {
   func service(for subscription: Subscription) async throws(OpFailure) -> SubscriberService {
     let name = subscription.name
     if let record = directory.records[name] {
-      if record.scope != subscription.scope { try await widen(record, to: subscription.scope, name) }
+      // What another scope left out counts as passed: it would never be told of it.
+      guard record.scope == subscription.scope else {
+        throw OpFailure(
+          .nosub, "\(name) is subscribed to \(record.scope.text): forget it first (unsub forget), or take another name")
+      }
     } else {
       guard directory.records.count < Self.maxSubscribers else {
         throw OpFailure(.nosub, "there are \(Self.maxSubscribers) subscribers already")
       }
       let floor = subscription.start == .now ? journal.head : journal.first - 1
       let record = SubscriberRecord(
-        epoch: journal.epoch, scope: subscription.scope, cursor: SubscriberCursor(floor: floor))
+        epoch: journal.epoch, scope: subscription.scope, start: floor + 1, cursor: SubscriberCursor(floor: floor))
       try await commit { .create(name: name, record, $0) }
     }
     guard let service = serviceIfKnown(name) else {
       throw OpFailure(.nosub, "\(name) has been forgotten meanwhile; subscribe again")
     }
     return service
-  }
-
-  /// From one cache to all is all that may change: what a narrower scope left out would stay owed for ever.
-  private func widen(_ record: SubscriberRecord, to scope: SubscriberScope, _ name: String) async throws(OpFailure) {
-    guard scope == .allCaches else {
-      throw OpFailure(
-        .nosub, "\(name) is subscribed to \(record.scope.text): forget it first (unsub forget), or take another name")
-    }
-    try await commit { .widen(name: name, $0) }
   }
 
   private func commit(

@@ -4,7 +4,8 @@ import Primitives
 import SidecarCore
 import Synchronization
 
-/// The line form of the event socket on one connection: splits lines, and hands what they ask for to a session, in order.
+/// The line form of the event socket on one connection: splits lines, and hands what they ask for to a session, in
+/// order.
 ///
 /// Reads from the socket stop while many lines wait for the session.
 final class EventLineHandler: ChannelInboundHandler {
@@ -68,7 +69,9 @@ final class EventLineHandler: ChannelInboundHandler {
     var bytes = unwrapInboundIn(data)
     buffer.writeBuffer(&bytes)
     while let length = buffer.readableBytesView.firstIndex(of: UInt8(ascii: "\n")).map({ $0 - buffer.readerIndex }) {
-      guard length <= Limits.maxEventLineBytes, let line = buffer.readBytes(length: length) else { return failTooLong() }
+      guard length <= Limits.maxEventLineBytes, let line = buffer.readBytes(length: length) else {
+        return failTooLong()
+      }
       buffer.moveReaderIndex(forwardBy: 1)
       take(line)
     }

@@ -16,7 +16,9 @@ extension EventHub {
     family("leasehold_subscriber_unacked", "gauge", "Events delivered and not acknowledged.") { "\($0.unacknowledged)" }
     family("leasehold_subscriber_parked", "gauge", "Events given up, waiting for kick.") { "\($0.parked)" }
     family("leasehold_subscriber_redelivered_total", "counter", "Events delivered again.") { "\($0.redelivered)" }
-    family("leasehold_subscriber_connected", "gauge", "1 while a connection has the name.") { $0.isConnected ? "1" : "0" }
+    family("leasehold_subscriber_connected", "gauge", "1 while a connection has the name.") {
+      $0.isConnected ? "1" : "0"
+    }
     return text
   }
 }

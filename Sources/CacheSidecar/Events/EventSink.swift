@@ -22,8 +22,8 @@ package protocol EventTransport: AnyObject {
   func close()
 }
 
-/// A connection that streams until it ends: counts what the peer has taken, says when it is congested, closes it when it
-/// takes nothing for too long, and keeps it alive with heartbeats.
+/// A connection that streams until it ends: counts what the peer has taken, says when it is congested, closes it when
+/// it takes nothing for too long, and keeps it alive with heartbeats.
 package final class StreamOutlet: EventSink {
   package struct Timing: Sendable {
     package var stallMilliseconds: Int64
@@ -35,7 +35,8 @@ package final class StreamOutlet: EventSink {
   static let lowWaterBytes = 64 * 1024
   private static let checkInterval = TimeAmount.milliseconds(250)
 
-  /// Bytes given to this outlet and taken by the peer; the rest waits here, in the event loop's queue or in the channel.
+  /// Bytes given to this outlet and taken by the peer; the rest waits here, in the event loop's queue or in the
+  /// channel.
   private struct Counters {
     var collected: [UInt8] = []
     var given = 0

@@ -4,9 +4,9 @@ import Primitives
 import SidecarCore
 import Synchronization
 
-/// Commits what subscribers acknowledge: collects for a few milliseconds, then one `EvictionOutcomes.settle` carries the
-/// acknowledgements of everybody together with the cursors. One commit at a time, in the order of the requests, so that
-/// it is always clear whose acknowledgement is the last.
+/// Commits what subscribers acknowledge: collects for a few milliseconds, then one `EvictionOutcomes.settle` carries
+/// the acknowledgements of everybody together with the cursors. One commit at a time, in the order of the requests, so
+/// that it is always clear whose acknowledgement is the last.
 package final class SettlementQueue: Sendable {
   /// Awaited one after another, in the order of the requests.
   package typealias Completion<Value> = @Sendable (Result<Value, SidecarStoreError>) async -> Void
@@ -15,13 +15,11 @@ package final class SettlementQueue: Sendable {
     case settle(name: String, CursorSettlement, Completion<[EventMessage.StaleEvent]>)
     /// Makes a subscriber's record where there is none.
     case create(name: String, SubscriberRecord, Completion<Void>)
-    /// From one cache to all.
-    case widen(name: String, Completion<Void>)
     case forget(name: String, Completion<Void>)
 
     var name: String {
       switch self {
-      case .settle(let name, _, _), .create(let name, _, _), .widen(let name, _), .forget(let name, _): name
+      case .settle(let name, _, _), .create(let name, _, _), .forget(let name, _): name
       }
     }
   }
@@ -127,7 +125,6 @@ package final class SettlementQueue: Sendable {
       switch request {
       case .settle(let name, let settlement, _): add(settlement, by: name)
       case .create(let name, let record, _): if directory.records[name] == nil { directory.put(record, for: name) }
-      case .widen(let name, _): directory.widen(name)
       case .forget(let name, _): directory.forget(name)
       }
       counts.append(acknowledgements.count - before)
@@ -218,7 +215,11 @@ package final class SettlementQueue: Sendable {
           // Numbers that the journal does not have any more are only counted.
           let end = page.last.map(\.sequence) ?? range.upperBound
           rest.unread = SequenceSet([position...end])
-          rest.evictions += page.compactMap { $0.item.eviction(sequence: $0.sequence) }
+          let record = directory.records[name]
+          rest.evictions += page.compactMap { $0.item.eviction(sequence: $0.sequence) }.filter { eviction in
+            // What is not told to this subscriber is not its to acknowledge.
+            record.map { $0.scope.includes(eviction.entry.cache) && $0.start <= eviction.sequence } ?? false
+          }
           var commit = Commit(directory: directory)
           commit.add(.settle(name: name, rest, completion))
           stale += try await carryOut(commit).joined()
@@ -237,7 +238,7 @@ package final class SettlementQueue: Sendable {
     for (request, stale) in zip(batch, stale) {
       switch request {
       case .settle(_, _, let completion): await completion(.success(stale))
-      case .create(_, _, let completion), .widen(_, let completion), .forget(_, let completion):
+      case .create(_, _, let completion), .forget(_, let completion):
         await completion(.success(()))
       }
     }
@@ -247,7 +248,7 @@ package final class SettlementQueue: Sendable {
     for request in batch {
       switch request {
       case .settle(_, _, let completion): await completion(.failure(error))
-      case .create(_, _, let completion), .widen(_, let completion), .forget(_, let completion):
+      case .create(_, _, let completion), .forget(_, let completion):
         await completion(.failure(error))
       }
     }

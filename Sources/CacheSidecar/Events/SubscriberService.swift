@@ -40,7 +40,8 @@ package actor SubscriberService {
 
   package var statistics: SubscriberStatistics { state.statistics }
 
-  package func attach(_ connection: UInt64, _ subscription: Subscription, _ kind: AttachmentKind, _ sink: any EventSink) {
+  package func attach(_ connection: UInt64, _ subscription: Subscription, _ kind: AttachmentKind, _ sink: any EventSink)
+  {
     sinks[connection] = sink
     process(.attached(connection: connection, subscription, kind, node: node, journal.bounds))
   }
@@ -54,6 +55,11 @@ package actor SubscriberService {
   package func perform(_ op: SubscriberOp, connection: UInt64?, answer: @escaping Answer) {
     if let connection, state.connection != connection {
       return answer(.refused(.fenced, "a newer connection has subscribed as \(name)"))
+    }
+    if case .terminate(let sequence, let why) = op {
+      logger.warning(
+        "a subscriber gives an event up; kick brings it back",
+        metadata: ["subscriber": "\(name)", "sequence": "\(sequence)", "why": "\(why.prefix(200))"])
     }
     let request = nextRequest
     nextRequest += 1
@@ -133,7 +139,7 @@ package actor SubscriberService {
     case .close(let connection, let message):
       guard let sink = sinks.removeValue(forKey: connection) else { return }
       var bytes: [UInt8] = []
-      message.encodeLines(into: &bytes)
+      message?.encodeLines(into: &bytes)
       sink.close(after: bytes)
     }
   }
@@ -204,7 +210,7 @@ package actor SubscriberService {
       if entry == nil, let found = try await journal.items(from: sequence, limit: 1).first, found.sequence == sequence {
         entry = found.item.eviction(sequence: sequence)?.entry
       }
-      guard let entry else {
+      guard let entry, state.scope.includes(entry.cache) else {
         process(.kept(request: request, sequence: sequence, .unknown))
         return
       }
@@ -228,13 +234,9 @@ package actor SubscriberService {
     switch result {
     case .success:
       onForget(name)
-      guard let connection = state.connection, let sink = sinks.removeValue(forKey: connection) else {
-        answer?(.ok(.plain(op: "unsub")))
-        return
-      }
-      var bytes: [UInt8] = []
-      EventMessage.ok(.plain(op: "unsub")).encodeLines(into: &bytes)
-      sink.close(after: bytes)
+      answer?(.ok(.plain(op: "unsub")))
+      guard let connection = state.connection, let sink = sinks.removeValue(forKey: connection) else { return }
+      sink.close(after: [])
       process(.detached(connection: connection))
     case .failure(let error):
       logger.warning("a subscriber is not forgotten", metadata: ["subscriber": "\(name)", "error": "\(error)"])

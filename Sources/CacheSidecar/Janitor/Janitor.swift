@@ -7,10 +7,10 @@ import SidecarCore
 /// within the grace puts it back. A crash between the move and the `ack` brings the event again: the file is absent
 /// then, and absent is done.
 ///
-/// A file that was modified after the registration that the event names (plus `clockTolerance`) is another one: somebody
-/// has uploaded the key again and nobody has reported it. It is left alone, counted and said. The event is acknowledged
-/// all the same: the blob that it speaks of is absent, and an entry without record gets a new one with its next hit.
-/// Ordinary uploads end before their registration, so they are never newer.
+/// A file that was modified after the registration that the event names (plus `clockTolerance`) is another one:
+/// somebody has uploaded the key again and nobody has reported it. It is left alone, counted and said. The event is
+/// acknowledged all the same: the blob that it speaks of is absent, and an entry without record gets a new one with
+/// its next hit. Ordinary uploads end before their registration, so they are never newer.
 package struct Janitor {
   package struct Options: Sendable {
     package var cache: String
@@ -70,7 +70,9 @@ package struct Janitor {
       case .failure(let code, let message, let sequences):
         // A stale acknowledgement: its cancel comes, or has come, and puts the file back.
         if code != EventErrorCode.stale.rawValue || options.isVerbose {
-          report("\(code): \(message)" + (sequences.isEmpty ? "" : " (\(sequences.map(String.init).joined(separator: ", ")))"))
+          report(
+            "\(code): \(message)"
+              + (sequences.isEmpty ? "" : " (\(sequences.map(String.init).joined(separator: ", ")))"))
         }
       case .heartbeat, .ok: break
       }
@@ -235,7 +237,8 @@ package struct Janitor {
       options.isDryRun
       ? ["would delete \(totals.moved) files, \(totals.movedBytes) bytes"]
       : [
-        "freed \(totals.freedBytes) bytes in \(totals.freed) files", "\(trash.count) files, \(waiting) bytes in the trash",
+        "freed \(totals.freedBytes) bytes in \(totals.freed) files",
+        "\(trash.count) files, \(waiting) bytes in the trash",
       ]
     for (count, what) in [
       (totals.absent, "absent"), (totals.newer, "left alone (newer)"), (totals.restored, "restored"),

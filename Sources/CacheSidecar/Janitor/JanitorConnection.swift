@@ -113,9 +113,13 @@ package struct JanitorConnection {
         if quiet >= Self.silenceMilliseconds { return .lost("no sign of life", wasSubscribed: wasSubscribed) }
       case .closed(let why): return .lost(why, wasSubscribed: wasSubscribed)
       case .bytes(let bytes):
-        guard let messages = parse(bytes, &lines) else { return .lost("an over-long line", wasSubscribed: wasSubscribed) }
+        guard let messages = parse(bytes, &lines) else {
+          return .lost("an over-long line", wasSubscribed: wasSubscribed)
+        }
         // Heartbeats keep the connection, and do not prolong a dry run.
-        if messages.contains(where: { !$0.isHeartbeat }) || !janitor.options.isDryRun { heardAt = monotonicMilliseconds() }
+        if messages.contains(where: { !$0.isHeartbeat }) || !janitor.options.isDryRun {
+          heardAt = monotonicMilliseconds()
+        }
         for message in messages {
           if case .hello = message { wasSubscribed = true }
           try checkForEnd(message)
@@ -233,7 +237,9 @@ struct LineBuffer {
   /// Nil when a line is over-long.
   mutating func take(_ bytes: [UInt8]) -> [ArraySlice<UInt8>]? {
     rest += bytes
-    guard let end = rest.lastIndex(of: UInt8(ascii: "\n")) else { return rest.count > Limits.maxEventLineBytes ? nil : [] }
+    guard let end = rest.lastIndex(of: UInt8(ascii: "\n")) else {
+      return rest.count > Limits.maxEventLineBytes ? nil : []
+    }
     let lines = rest[..<end].split(separator: UInt8(ascii: "\n"))
     rest = Array(rest[(end + 1)...])
     return lines.allSatisfy { $0.count <= Limits.maxEventLineBytes } ? lines : nil

@@ -20,8 +20,6 @@ package final class EtcdMetrics: Sendable {
   package let clientSentBytes: MetricCounter
 
   // For the node to feed
-  package let leasesExpired: MetricCounter
-  package let leaderChanges: MetricCounter
   package let proposalsFailed: MetricCounter
   package let proposalsPending: MetricGauge
   package let slowApplies: MetricCounter
@@ -51,8 +49,6 @@ package final class EtcdMetrics: Sendable {
       "etcd_network_client_grpc_received_bytes_total", "Bytes of requests from clients.")
     clientSentBytes = registry.counter("etcd_network_client_grpc_sent_bytes_total", "Bytes of answers to clients.")
 
-    leasesExpired = registry.counter("etcd_debugging_server_lease_expired_total", "Leases that ran out.")
-    leaderChanges = registry.counter("etcd_server_leader_changes_seen_total", "Changes of leader seen.")
     proposalsFailed = registry.counter("etcd_server_proposals_failed_total", "Proposals that failed.")
     proposalsPending = registry.gauge("etcd_server_proposals_pending", "Proposals waiting to be committed.")
     slowApplies = registry.counter("etcd_server_slow_apply_total", "Applies that took over 100 ms.")

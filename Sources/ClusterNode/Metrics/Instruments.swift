@@ -60,6 +60,12 @@ package final class MetricHistogram: Sendable {
 
   package func observe(nanoseconds: Int64) { observe(Double(nanoseconds) / 1e9) }
 
+  /// Takes over what was counted elsewhere with the same bounds: one count per bound, not cumulative, and the rest.
+  package func replace(counts: [Int], sum: Double) {
+    precondition(counts.count == upperBounds.count + 1, "a histogram of \(upperBounds.count) bounds got \(counts.count) counts")
+    contents.withLock { $0 = Contents(counts: counts, sum: sum) }
+  }
+
   func snapshot() -> Contents { contents.withLock { $0 } }
 
   package var observations: Int { snapshot().counts.reduce(0, +) }

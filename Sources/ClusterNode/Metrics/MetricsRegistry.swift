@@ -28,8 +28,12 @@ package final class MetricsRegistry: Sendable {
   }
 
   private let families = Mutex<[String: Family]>([:])
+  private let refreshes = Mutex<[@Sendable () -> Void]>([])
 
   package init() {}
+
+  /// Called before each scrape: for instruments that take over what another part counts.
+  package func onScrape(_ refresh: @escaping @Sendable () -> Void) { refreshes.withLock { $0.append(refresh) } }
 
   package func counter(_ name: String, _ help: String, labels: Labels = []) -> MetricCounter {
     let made = instrument(name, help, .counter, labels) { .counter(MetricCounter()) }
@@ -95,6 +99,7 @@ package final class MetricsRegistry: Sendable {
 
   /// Every family in the order of their names.
   package func exposition() -> String {
+    for refresh in refreshes.withLock({ $0 }) { refresh() }
     // Computed values may take other locks: they are read outside of ours.
     let families = families.withLock { $0 }
     var text = ""

@@ -21,7 +21,9 @@ package enum ReceivedMessage: Hashable, Sendable {
     let kind = try value.text("t")
     switch kind {
     case "hello":
-      guard let epoch = UInt32(try value.text("epoch"), radix: 16) else { throw OpFailure(.badjson, "epoch: no hex number") }
+      guard let epoch = UInt32(try value.text("epoch"), radix: 16) else {
+        throw OpFailure(.badjson, "epoch: no hex number")
+      }
       self = .hello(
         EventMessage.Hello(
           node: try value.text("node"), epoch: epoch, first: try value.sequence("first"),

@@ -1,6 +1,7 @@
 import Primitives
 
-/// Writes one JSON object after another in the order of the calls, without spaces: the form of the event stream's lines.
+/// Writes one JSON object after another in the order of the calls, without spaces: the form of the event stream's
+/// lines.
 package struct JSONWriter: Sendable {
   package private(set) var bytes: [UInt8] = []
   private var needsComma = false

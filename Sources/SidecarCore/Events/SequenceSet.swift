@@ -44,7 +44,8 @@ package struct SequenceSet: Hashable, Sendable {
     let start = index(endingFrom: range.lowerBound == 0 ? 0 : range.lowerBound - 1)
     var end = start
     var joined = range
-    while end < ranges.count, ranges[end].lowerBound <= range.upperBound || ranges[end].lowerBound - 1 == range.upperBound
+    while end < ranges.count,
+      ranges[end].lowerBound <= range.upperBound || ranges[end].lowerBound - 1 == range.upperBound
     {
       joined = min(joined.lowerBound, ranges[end].lowerBound)...max(joined.upperBound, ranges[end].upperBound)
       end += 1

@@ -9,7 +9,8 @@ extension SubscriberState {
 
   mutating func perform(_ op: SubscriberOp, request: UInt64, at now: Int64, into actions: inout [SubscriberAction]) {
     switch op {
-    case .subscribe: actions.append(.answer(request: request, .refused(.nosub, "this connection is subscribed already")))
+    case .subscribe:
+      actions.append(.answer(request: request, .refused(.nosub, "this connection is subscribed already")))
     case .acknowledge(let sequences, let isGone):
       acknowledge(sequences, blobIsGone: isGone, request: request, into: &actions)
     case .nak(let sequence, let after):
@@ -45,7 +46,9 @@ extension SubscriberState {
       sequences = tracked.keys.filter { $0 <= last }.sorted()
       settlement.unread = untouched(through: last, besides: sequences)
     case .only(let list):
-      if let beyond = list.first(where: { $0 > bounds.head }) { return refuseBeyondHead(beyond, request, into: &actions) }
+      if let beyond = list.first(where: { $0 > bounds.head }) {
+        return refuseBeyondHead(beyond, request, into: &actions)
+      }
       sequences = list.filter { tracked[$0] != nil }
       // A blob that is gone matters even when the event itself is long settled.
       for sequence in list where tracked[sequence] == nil && (blobIsGone || !cursor.contains(sequence)) {
@@ -89,7 +92,8 @@ extension SubscriberState {
   }
 
   mutating func finish(
-    _ settlement: CursorSettlement, stale: [EventMessage.StaleEvent], at now: Int64, into actions: inout [SubscriberAction]
+    _ settlement: CursorSettlement, stale: [EventMessage.StaleEvent], at now: Int64,
+    into actions: inout [SubscriberAction]
   ) {
     for range in settlement.sequences.ranges {
       cursor.insert(range)
@@ -103,7 +107,8 @@ extension SubscriberState {
     case .one(let op, let sequence): actions.append(.answer(request: request, .ok(.one(op: op, sequence: sequence))))
     case .kicked(let count): actions.append(.answer(request: request, .ok(.kicked(count: count))))
     case .unsubscribed(let connection):
-      actions.append(.close(connection: connection, .ok(.plain(op: "unsub"))))
+      actions.append(.answer(request: request, .ok(.plain(op: "unsub"))))
+      actions.append(.close(connection: connection, nil))
     }
   }
 

@@ -66,7 +66,9 @@ extension SubscriberState {
       readAgainAt = now + Self.retryMilliseconds
       return
     }
-    if first.sequence > readPosition, cursor.floor + 1 < first.sequence { skip(to: first.sequence, at: now, into: &actions) }
+    if first.sequence > readPosition, cursor.floor + 1 < first.sequence {
+      skip(to: first.sequence, at: now, into: &actions)
+    }
     let inflight = attachment?.inflight ?? Subscription.inflightRange.lowerBound
     let mostNew = attachment?.allowance ?? inflight
     var fresh: [UInt64] = []

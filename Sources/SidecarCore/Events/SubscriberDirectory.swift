@@ -12,6 +12,7 @@ package struct SubscriberDirectory: Hashable, Sendable {
     self.policyNames = policyNames
   }
 
+  /// Makes or replaces a record.
   package mutating func put(_ record: SubscriberRecord, for name: String) { records[name] = record }
 
   package mutating func forget(_ name: String) { records[name] = nil }
@@ -26,19 +27,17 @@ package struct SubscriberDirectory: Hashable, Sendable {
 
   package mutating func setParked(_ parked: SequenceSet, of name: String) { records[name]?.parked = parked }
 
-  /// Widens what a name is told of from one cache to all.
-  package mutating func widen(_ name: String) { records[name]?.scope = .allCaches }
-
-  package func waiters(for cache: String) -> Set<String> {
+  /// Whom the eviction `sequence` of this cache waits for.
+  package func waiters(for sequence: UInt64, cache: String) -> Set<String> {
     var names = policyNames[cache] ?? []
     for (name, record) in records where record.scope.includes(cache) { names.insert(name) }
-    return names
+    return names.filter { records[$0].map { $0.start <= sequence } ?? true }
   }
 
   /// Whether everybody whom the eviction `sequence` of this cache waits for has acknowledged it. False when it waits
   /// for nobody.
   package func isAcknowledgedByAll(_ sequence: UInt64, cache: String) -> Bool {
-    let names = waiters(for: cache)
+    let names = waiters(for: sequence, cache: cache)
     return !names.isEmpty && names.allSatisfy { records[$0]?.cursor.contains(sequence) ?? false }
   }
 

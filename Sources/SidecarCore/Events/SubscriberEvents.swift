@@ -121,6 +121,6 @@ package enum SubscriberAction: Hashable, Sendable {
   case keep(request: UInt64, sequence: UInt64, entry: EntryName?, ttlMilliseconds: Int64?)
   /// Remove the subscriber's record; then answer.
   case forget(request: UInt64)
-  /// Say this last word, then close.
-  case close(connection: UInt64, EventMessage)
+  /// Say this last word, if any, then close.
+  case close(connection: UInt64, EventMessage?)
 }

@@ -70,13 +70,17 @@ package struct SubscriberRecord: Hashable, Sendable {
   /// The journal's epoch that the cursor's numbers belong to.
   package var epoch: UInt32
   package var scope: SubscriberScope
+  /// The first sequence number that is told to it: evictions before it (`from now`) do not wait for it, and are not
+  /// acknowledged by it either.
+  package var start: UInt64
   package var cursor: SubscriberCursor
   /// Events that were given up (after too many tries, or by `term`) and wait for `kick`. Not acknowledged.
   package var parked = SequenceSet()
 
-  package init(epoch: UInt32, scope: SubscriberScope, cursor: SubscriberCursor) {
+  package init(epoch: UInt32, scope: SubscriberScope, start: UInt64 = 1, cursor: SubscriberCursor) {
     self.epoch = epoch
     self.scope = scope
+    self.start = start
     self.cursor = cursor
   }
 
@@ -92,6 +96,7 @@ package struct SubscriberRecord: Hashable, Sendable {
       writer.writeByte(1)
       writer.writeText(name)
     }
+    writer.writeVarint(start)
     cursor.encode(into: &writer)
     parked.encode(from: 0, into: &writer)
     return Bytes(writer.bytes)
@@ -108,6 +113,7 @@ package struct SubscriberRecord: Hashable, Sendable {
     case 1: scope = .cache(try reader.readText())
     default: throw .malformed(offset: at, "an unknown scope")
     }
+    start = try reader.readVarint()
     cursor = try SubscriberCursor(decoding: &reader)
     parked = try SequenceSet(from: 0, minimumGap: 1, decoding: &reader)
     try reader.finish()

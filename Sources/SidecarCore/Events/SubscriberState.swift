@@ -66,7 +66,7 @@ package struct SubscriberState: Sendable {
   static let persistDelayMilliseconds: Int64 = 1_000
 
   package let name: String
-  package internal(set) var scope: SubscriberScope
+  package let scope: SubscriberScope
   package internal(set) var cursor: SubscriberCursor
   package internal(set) var parked: SequenceSet
   var bounds: JournalBounds
@@ -153,7 +153,6 @@ package struct SubscriberState: Sendable {
       ackWaitMilliseconds: subscription.ackWaitMilliseconds, allowance: allowance)
     lastAckWaitMilliseconds = subscription.ackWaitMilliseconds
     self.bounds = bounds
-    if subscription.cache == nil { scope = .allCaches }
     guard kind == .stream else { return skipTrimmed(at: now, into: &actions) }
     actions.append(
       .send(

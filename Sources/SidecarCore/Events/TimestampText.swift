@@ -29,7 +29,7 @@ package enum TimestampText {
     else { return nil }
     var fraction: Int64 = 0
     if bytes.count > 20 {
-      guard bytes[19] == UInt8(ascii: "."), bytes.count > 21, let _ = number(20..<bytes.count - 1) else { return nil }
+      guard bytes[19] == UInt8(ascii: "."), bytes.count > 21, number(20..<bytes.count - 1) != nil else { return nil }
       let digits = bytes[20..<bytes.count - 1].prefix(3)
       fraction = digits.reduce(0) { $0 * 10 + Int64($1 - UInt8(ascii: "0")) }
       for _ in digits.count..<3 { fraction *= 10 }

@@ -54,7 +54,8 @@ import Testing
     #expect(try await nc.line().hasPrefix(#"{"t":"err","code":"unknown-op","msg":""#))
     #expect(try await nc.line() == hello(acked: 0, head: 0), "the connection has stayed")
     try nc.type(String(repeating: "x", count: Limits.maxEventLineBytes + 1))
-    #expect(try await nc.rest() == "{\"t\":\"err\",\"code\":\"toolong\",\"msg\":\"a line is longer than 65536 bytes\"}\n")
+    #expect(
+      try await nc.rest() == "{\"t\":\"err\",\"code\":\"toolong\",\"msg\":\"a line is longer than 65536 bytes\"}\n")
     await test.stop()
   }
 
@@ -70,7 +71,8 @@ import Testing
     #expect(try await newer.line() == hello(acked: 0, head: 1))
     #expect(
       try await newer.line()
-        == #"{"t":"evict","items":[{"seq":1,"cache":"c","key":"a","gen":1,"why":"expired","size":5,"idle":9,"registered":"1970-01-01T00:00:00Z","try":2}]}"#)
+        == #"{"t":"evict","items":[{"seq":1,"cache":"c","key":"a","gen":1,"why":"expired","size":5,"idle":9,"registered":"1970-01-01T00:00:00Z","try":2}]}"#
+    )
     await test.stop()
   }
 
@@ -192,6 +194,26 @@ import Testing
     try other.type("sub me cache=other\n")
     #expect(try await other.line().hasPrefix(#"{"t":"err","code":"nosub","msg":"me is subscribed to the cache c"#))
     await test.stop()
+  }
+
+  @Test func anAcknowledgementReachesNoOtherCachesEntries() async throws {
+    let backend = EventTestBackend()
+    let directory = TemporaryDirectory()
+    let test = try await EventTestServer.start(backend, in: directory)
+    backend.evict(["x"], cache: "other")
+    backend.evict(["a"])
+    let nc = try test.nc()
+    try nc.type("sub me cache=c\n")
+    _ = try await nc.lines(2)
+    await test.stop()
+    let again = try await EventTestServer.start(backend, in: directory)
+    let curl = try again.curl(["--data-binary", "ack to 2\nack 1 gone\nkeep 1", "http://x/v1/ack?name=me"])
+    #expect(try await curl.line() == #"{"t":"ok","op":"ack","acked":2}"#)
+    #expect(try await curl.line() == #"{"t":"ok","op":"ack","acked":2}"#)
+    #expect(try await curl.line().contains("stale"))
+    #expect(backend.state.withLock { $0.acknowledged } == [2])
+    #expect(backend.state.withLock { $0.due } == [1])
+    await again.stop()
   }
 
   @Test func heartbeatsTellHeadAndFloor() async throws {

@@ -59,7 +59,9 @@ final class EventTestBackend: EvictionJournal, EvictionOutcomes, SidecarStore, J
     wake?()
   }
 
-  func items(from sequence: UInt64, limit: Int) async throws(SidecarStoreError) -> [(sequence: UInt64, item: JournalItem)] {
+  func items(from sequence: UInt64, limit: Int) async throws(SidecarStoreError) -> [(
+    sequence: UInt64, item: JournalItem
+  )] {
     state.withLock { state in
       let start = max(sequence, state.first)
       guard start <= state.items.count else { return [] }
@@ -218,7 +220,9 @@ final class TestProcess: Sendable {
   private init(_ name: String, _ arguments: [String], reads: Bool) throws {
     process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
     process.arguments = [name] + arguments
-    for handle in [input.fileHandleForReading, input.fileHandleForWriting, pipe.fileHandleForReading, pipe.fileHandleForWriting] {
+    for handle in [
+      input.fileHandleForReading, input.fileHandleForWriting, pipe.fileHandleForReading, pipe.fileHandleForWriting,
+    ] {
       _ = fcntl(handle.fileDescriptor, F_SETFD, FD_CLOEXEC)
     }
     process.standardInput = input

@@ -21,7 +21,10 @@ import Testing
       (#"{"op":"nak","seq":1184}"#, "nak 1184", .nak(1184, afterMilliseconds: nil)),
       (#"{"op":"wip","seq":1186}"#, "wip 1186", .working(1186)),
       (#"{"op":"keep","seq":1187,"ttl":"7d"}"#, "keep 1187 7d", .keep(1187, ttlMilliseconds: 604_800_000)),
-      (#"{"op":"term","seq":1188,"why":"no such disk"}"#, "term 1188 no such disk", .terminate(1188, why: "no such disk")),
+      (
+        #"{"op":"term","seq":1188,"why":"no such disk"}"#, "term 1188 no such disk",
+        .terminate(1188, why: "no such disk")
+      ),
       (#"{"op":"stat"}"#, "stat", .stat), (#"{"op":"pause"}"#, "pause", .pause),
       (#"{"op":"resume"}"#, "resume", .resume), (#"{"op":"kick"}"#, "kick", .kick),
       (#"{"op":"unsub","forget":true}"#, "unsub forget", .unsubscribe(forget: true)),
@@ -166,7 +169,8 @@ import Testing
     var generator = SeededGenerator(seed: 8)
     for _ in 0..<5_000 {
       var record = SubscriberRecord(
-        epoch: generator.next(upperBound: UInt32.max), scope: Bool.random(using: &generator) ? .allCaches : .cache("bazel"),
+        epoch: generator.next(upperBound: UInt32.max),
+        scope: Bool.random(using: &generator) ? .allCaches : .cache("bazel"),
         cursor: SubscriberCursor(floor: generator.next(upperBound: 100)))
       for _ in 0..<Int.random(in: 0...20, using: &generator) {
         record.cursor.insert(UInt64.random(in: 1...400, using: &generator))
@@ -245,14 +249,18 @@ import Testing
     #expect(!directory.isAcknowledgedByAll(1, cache: "ccache"), "with nobody to wait for it stays owed")
     directory.put(record(.allCaches, floor: 5), for: "audit")
     directory.put(record(.cache("bazel"), floor: 9), for: "blobd")
-    #expect(directory.waiters(for: "bazel") == ["audit", "blobd", "mirror"])
-    #expect(directory.waiters(for: "ccache") == ["audit"])
+    #expect(directory.waiters(for: 1, cache: "bazel") == ["audit", "blobd", "mirror"])
+    #expect(directory.waiters(for: 1, cache: "ccache") == ["audit"])
     #expect(directory.isAcknowledgedByAll(5, cache: "ccache"))
     #expect(!directory.isAcknowledgedByAll(5, cache: "bazel"), "mirror has never come")
     #expect(directory.minimumFloor == nil, "and it holds the journal back")
     directory.put(record(.cache("bazel"), floor: 7), for: "mirror")
     #expect(directory.isAcknowledgedByAll(5, cache: "bazel"))
     #expect(directory.minimumFloor == 5)
+    directory.put(
+      SubscriberRecord(epoch: 1, scope: .allCaches, start: 4, cursor: SubscriberCursor(floor: 5)), for: "audit")
+    #expect(directory.waiters(for: 3, cache: "ccache") == [], "from=now waits for nothing older")
+    #expect(!directory.isAcknowledgedByAll(3, cache: "ccache"), "but does not acknowledge it")
     directory.forget("audit")
     #expect(directory.isAcknowledgedByAll(7, cache: "bazel"))
     #expect(directory.minimumFloor == 7)
