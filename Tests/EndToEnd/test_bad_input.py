@@ -3,11 +3,18 @@
 import contextlib
 import json
 import os
+import re
 import socket
 import time
 import unittest
 
 from harness import PKI, Background, Etcd, LineClient, Node, Workspace, free_port, leasehold, one_line, run, wait_until
+
+
+def complaint(text):
+    """The one line that says what is wrong, without log lines before it and the hint at usage behind it."""
+    lines = [line for line in text.splitlines() if not re.match(r"\d{4}-\d\d-\d\dT|Usage:|Help:|  See ", line)]
+    return one_line("\n".join(lines))
 
 
 class Refusals(unittest.TestCase):
@@ -24,10 +31,7 @@ class Refusals(unittest.TestCase):
         result = run(leasehold(), *arguments, timeout=20)
         self.assertGreater(result.returncode, 0, f"an exit code, not success and not a signal\n{result.stderr}")
         self.assertEqual(result.stdout, "")
-        # ArgumentParser's own refusals add a usage hint; the complaint is one line all the same.
-        lines = [line for line in result.stderr.splitlines() if line.strip()]
-        complaint = [line for line in lines if not line.startswith(("Usage:", "  See "))]
-        line = one_line("\n".join(complaint))
+        line = complaint(result.stderr)
         for word in naming:
             self.assertIn(str(word), line)
         return line
@@ -41,7 +45,7 @@ class Refusals(unittest.TestCase):
 
     def test_unknown_flag(self):
         self.node_refused("--data-dirr", "x", naming=["data-dirr"])
-        self.refused("janitor", "--cache", "c", "--root", "/tmp", "--nonsense", naming=["nonsense"])
+        self.refused("janitor", "--cache", "c", "--root", "/tmp", "--events", "e", "--nonsense", naming=["nonsense"])
         self.refused("frobnicate", naming=["frobnicate"])
 
     def test_flag_value(self):
@@ -118,7 +122,7 @@ class DataDirectories(unittest.TestCase):
     def refused(self, node, *naming):
         result = run(*node.command(), timeout=20)
         self.assertGreater(result.returncode, 0)
-        line = one_line(result.stderr)
+        line = complaint(result.stderr)
         for word in naming:
             self.assertIn(str(word), line)
 

@@ -40,10 +40,11 @@ NETWORK = (OSError, http.client.HTTPException, ValueError)
 class Entry:
     """What this process knows of a key, in its own monotonic seconds."""
 
-    __slots__ = ("key", "ttl", "hit_at", "seq", "acknowledgement")
+    __slots__ = ("key", "ttl", "hit_at", "seq", "acknowledgement", "deleted")
 
     def __init__(self, key, ttl):
         self.key, self.ttl = key, ttl
+        self.deleted = False          # asked for, whatever its TTL
         self.hit_at = None            # when the last answered registration or hit was sent
         self.seq = None               # of its eviction, once delivered
         self.acknowledgement = None   # None, "sent", "ok"
@@ -258,19 +259,20 @@ class Kill9(unittest.TestCase):
         self.check_remaining(before, after, time_down=after["asked"] - killed_at, slack=slack)
         asked = time.monotonic()
         with model.lock:
-            known = {entry.key: (entry.hit_at, entry.ttl, entry.seq, entry.acknowledgement)
-                     for entry in model.cold.values()}
+            known = {
+                entry.key: (entry.hit_at + (0 if entry.deleted else entry.ttl), entry.seq, entry.acknowledgement)
+                for entry in model.cold.values()}
             hot = {entry.key: entry.hit_at for entry in model.hot.values() if entry.hit_at is not None}
         entries = node.entries("c")
         listed = time.monotonic()
         lost, undead, early, forgotten = [], [], [], []
-        for key, (hit_at, ttl, seq, acknowledgement) in known.items():
+        for key, (deadline, seq, acknowledgement) in known.items():
             entry = entries.get(key)
             if entry is None and acknowledgement is None:
                 lost.append(key)
             if entry is not None and acknowledgement == "ok":
                 undead.append(key)
-            if listed < hit_at + ttl and acknowledgement is None and (entry or {}).get("state") != "live":
+            if listed < deadline and acknowledgement is None and (entry or {}).get("state") != "live":
                 early.append((key, entry))
             if seq is not None and acknowledgement is None and (entry or {}).get("seq") != seq:
                 forgotten.append((key, seq, entry))
@@ -330,6 +332,7 @@ class Kill9(unittest.TestCase):
         long = [key for key in model.cold if key.startswith("long/")]
         with contextlib.closing(node.api(60)) as api:
             for key in long:
+                model.cold[key].deleted = True
                 self.assertEqual(api.call("DELETE", f"{CACHE}/entries/{key}")[0], 202)
         wait_until(lambda: all(entry.seq for entry in list(model.cold.values())), "the eviction of all entries",
                    SHORT_TTL_SECONDS[1] + 30, 0.1)
