@@ -91,6 +91,9 @@ class Workspace:
         self._exits = contextlib.ExitStack()
         self._exits.callback(shutil.rmtree, self.path, ignore_errors=True)
 
+    def __str__(self):
+        return str(self.path)
+
     def __truediv__(self, name):
         return self.path / name
 
@@ -503,9 +506,11 @@ http {{
 """)
         super().__init__(space, "nginx", ["nginx", "-e", folder / "error.log", "-c", folder / "nginx.conf"])
         space.own(self)
-        wait_until(self._answers, f"nginx ({tail(folder / 'error.log')})", 10)
+        wait_until(self._answers, "nginx's first answer", 10)
 
     def _answers(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"nginx ended with {self.process.returncode}:\n{self.text()}")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
             return True
         return False
