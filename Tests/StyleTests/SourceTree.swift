@@ -41,3 +41,18 @@ struct SourceTree {
       && !$0.path.contains("/Generated/")
   }
 }
+
+extension StringProtocol {
+  /// Whether `name` stands here and is not the tail or the head of a longer name. `name` may end in a parenthesis.
+  func containsWord(_ name: String) -> Bool {
+    var rest = self[...]
+    while let range = rest.firstRange(of: name) {
+      let before = range.lowerBound == startIndex ? " " : self[index(before: range.lowerBound)]
+      let after = range.upperBound == endIndex || name.hasSuffix("(") ? " " : self[range.upperBound]
+      let isPart = { (character: Character) in character.isLetter || character.isNumber || character == "_" }
+      if !isPart(before), !isPart(after) { return true }
+      rest = self[range.upperBound...]
+    }
+    return false
+  }
+}

@@ -92,10 +92,10 @@ struct FunctionSpan {
   /// Functions and initializers of a file, nested ones included.
   static func all(in file: SourceTree.File) -> [FunctionSpan] {
     let lines = SwiftText(file.text).lines
+    let declaration = /^\s*[a-z@ ()_]*\b(func\s+[^\s(<]+|init\b[?]?|deinit)\s*[(<{]/
     return lines.indices.compactMap { start in
-      guard let match = lines[start].firstMatch(of: /^\s*[a-z@ ()_]*\b(func\s+[^\s(<]+|init\b[?]?|deinit)\s*[(<{]/) else {
-        return nil
-      }
+      guard lines[start].contains("func ") || lines[start].contains("init") else { return nil }
+      guard let match = lines[start].firstMatch(of: declaration) else { return nil }
       guard let end = endOfBody(lines, from: start) else { return nil }
       return FunctionSpan(name: String(match.output.1), firstLine: start + 1, lineCount: end - start + 1)
     }
