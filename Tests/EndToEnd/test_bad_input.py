@@ -166,13 +166,18 @@ class DataDirectories(unittest.TestCase):
         node.start()  # the lock ends with the process, whatever ended it
         self.assertEqual(node.etcdctl("get", "k").stdout, "k\nv\n")
 
-    def test_of_another_member(self):
+    def test_another_name_keeps_the_identity(self):
+        """As with etcd, the directory says who the member is; the name is only what it is called."""
         node = Node(self.space, self.pki)
         node.start()
+        node.etcdctl("put", "k", "v")
+        identity = node.etcdctl("member", "list").stdout.split(",")[0]
         node.stop()
         other = Node(self.space, self.pki, name="n1")
         other.data = node.data
-        self.refused(other, node.data)
+        self.space.own(other.start())
+        self.assertEqual(other.etcdctl("member", "list").stdout.split(", ")[:3], [identity, "started", "n1"])
+        self.assertEqual(other.etcdctl("get", "k").stdout, "k\nv\n")
 
     def test_with_a_damaged_log(self):
         node = Node(self.space, self.pki)

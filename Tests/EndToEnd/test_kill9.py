@@ -162,11 +162,11 @@ class Load(threading.Thread):
             while not self.stopping.is_set():
                 self.register(api)
                 self.hit(api)
-                self.stopping.wait(0.005)
+                self.stopping.wait(0.02)
 
     def register(self, api):
         with self.model.lock:
-            batch = [self.model.waiting.pop() for _ in range(min(40, len(self.model.waiting)))]
+            batch = [self.model.waiting.pop() for _ in range(min(20, len(self.model.waiting)))]
         if not batch:
             return
         sent = time.monotonic()
@@ -227,6 +227,7 @@ class Kill9(unittest.TestCase):
         still = [f"still/{n}" for n in range(50)]
         self.assertEqual(node.call("POST", "/v1/caches/still/hits", "\n".join(still) + "\n")[1]["registered"], 50)
         killed_at = None
+        hits = 0
         for round in range(ROUNDS + 1):
             before = self.remaining(node) if round == 0 else before
             if round > 0:
@@ -242,6 +243,7 @@ class Kill9(unittest.TestCase):
             node.kill()
             for load in loads:
                 load.join(20)
+                hits += load.hits
             subscriber.join(20)
             self.assertFalse(subscriber.failures)
             if round % 4 == 3:      # and once more while it recovers
@@ -249,6 +251,9 @@ class Kill9(unittest.TestCase):
                 time.sleep(self.random.uniform(0.0, 0.25))
                 node.kill()
             node.start()
+        owed, done = len(model.owed()), sum(entry.acknowledgement == "ok" for entry in model.cold.values())
+        print(f"  kill -9: {hits} hits; after the last round {len(model.cold)} entries, {done} evictions acknowledged, "
+              f"{owed} owed, {len(model.limbo)} registrations without answer", flush=True)
         self.finish(node, model)
         self.kill_while_idle(node)
 

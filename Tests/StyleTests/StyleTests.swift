@@ -112,7 +112,8 @@ struct ReadmeTests {
   func paths() throws {
     let readme = try #require(SourceTree.texts.first { $0.path == "README.md" }, "there is a README.md")
     var commands: Set<String> = []
-    for match in readme.text.matches(of: /(?:Examples|Tests|Config|Benchmarks|Sources)\/[A-Za-z0-9_.\/-]*[A-Za-z0-9_]/) {
+    let paths = /(?:Examples|Tests|Config|Benchmarks|Sources)\/[A-Za-z0-9_.\/-]*[A-Za-z0-9_]/
+    for match in readme.text.matches(of: paths) {
       let path = String(match.output)
       let url = SourceTree.root.appending(path: path)
       var isDirectory: ObjCBool = false

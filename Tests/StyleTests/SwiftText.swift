@@ -10,7 +10,8 @@ struct SwiftText {
   }
 
   var lines: [String] {
-    code.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map { String(decoding: $0, as: UTF8.self) }
+    code.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+      .map { String(decoding: $0, as: UTF8.self) }
   }
 
   private func at(_ offset: Int, _ text: StaticString) -> Bool {
