@@ -97,6 +97,7 @@ let package = Package(
         logging,
       ]),
     tests("SidecarCoreTests", ["SidecarCore"]),
+    tests("StyleTests", []),
     tests("CacheSidecarTests", ["CacheSidecar", nioCore, nioPosix]),
   ],
   swiftLanguageModes: [.v6]

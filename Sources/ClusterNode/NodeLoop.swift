@@ -284,7 +284,8 @@ final class NodeLoop {
     }
   }
 
-  private func collect(_ results: [CommandResult], for flight: InFlight, into answers: inout [(Waiter, ProposalResult)]) {
+  private func collect(_ results: [CommandResult], for flight: InFlight, into answers: inout [(Waiter, ProposalResult)])
+  {
     var next = 0
     for (waiter, commandCount) in flight.proposals {
       if let waiter { answers.append((waiter, .success(Array(results[next..<next + commandCount])))) }

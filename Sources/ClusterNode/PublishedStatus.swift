@@ -43,7 +43,8 @@ package final class PublishedStatus: Sendable {
 
   var snapshot: Snapshot { current.withLock { $0 } }
 
-  package var counters: (isLeader: Bool, leaderChanges: Int, committed: UInt64, appliedEntries: Int, expiredLeases: Int) {
+  package var counters: (isLeader: Bool, leaderChanges: Int, committed: UInt64, appliedEntries: Int, expiredLeases: Int)
+  {
     let now = snapshot
     return (now.isLeader, now.leaderChanges, now.commitIndex, now.appliedEntries, now.expiredLeases)
   }

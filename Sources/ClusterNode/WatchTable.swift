@@ -37,7 +37,9 @@ struct WatchTable {
     var shares: [UInt64: [KeyspaceEvent]] = [:]
     for event in events {
       index.forEachMatch(event.record.key) { handle in
-        guard let watch = watches[handle], event.record.modRevision >= watch.from, watch.request.wants(event) else { return }
+        guard let watch = watches[handle], event.record.modRevision >= watch.from, watch.request.wants(event) else {
+          return
+        }
         shares[handle, default: []].append(event)
       }
     }

@@ -25,7 +25,8 @@ package enum DurationText {
     guard milliseconds > 0 else { return "0s" }
     var rest = milliseconds
     var text = ""
-    for (name, unit) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] as [(String, Int64)]
+    for (name, unit) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)]
+      as [(String, Int64)]
     where rest >= unit {
       text += "\(rest / unit)\(name)"
       rest %= unit

@@ -26,7 +26,11 @@ package struct ListenURL: Hashable, Sendable, CustomStringConvertible {
       return
     }
     let secure: Bool
-    if text.hasPrefix("https://") { secure = true } else if text.hasPrefix("http://") { secure = false } else {
+    if text.hasPrefix("https://") {
+      secure = true
+    } else if text.hasPrefix("http://") {
+      secure = false
+    } else {
       throw wrong("it must start with http:// or https://")
     }
     let authority = text.dropFirst(secure ? 8 : 7).prefix { $0 != "/" }

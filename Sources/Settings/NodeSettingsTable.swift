@@ -8,7 +8,8 @@ extension SettingDefinition {
     .init(
       "listen-client-urls", .urls, standard: "http://localhost:2379", "URLs to listen on for client traffic."),
     .init(
-      "advertise-client-urls", .urls, standard: "http://localhost:2379", "This member's client URLs, as told to others."),
+      "advertise-client-urls", .urls, standard: "http://localhost:2379", "This member's client URLs, as told to others."
+    ),
     .init("listen-peer-urls", .urls, standard: "http://localhost:2380", "URLs to listen on for peer traffic."),
     .init(
       "initial-advertise-peer-urls", .urls, standard: "http://localhost:2380",
@@ -34,9 +35,10 @@ extension SettingDefinition {
     .init("client-crl-file", .text, "Revocation list for client certificates (PEM)."),
   ]
 
-  private static let peerTLS: [SettingDefinition] = ["peer-cert-file", "peer-key-file", "peer-trusted-ca-file"].map {
-    .init($0, .text, "", standing: .ignored(why: "a single member has no peers"))
-  } + [.init("peer-client-cert-auth", .flag, "", standing: .ignored(why: "a single member has no peers"))]
+  private static let peerTLS: [SettingDefinition] =
+    ["peer-cert-file", "peer-key-file", "peer-trusted-ca-file"].map {
+      .init($0, .text, "", standing: .ignored(why: "a single member has no peers"))
+    } + [.init("peer-client-cert-auth", .flag, "", standing: .ignored(why: "a single member has no peers"))]
 
   private static let sidecar: [SettingDefinition] = [
     .init("cache", .repeated, "A build cache and its policy: NAME:ttl=7d,window=1h,register=on-hit,… (repeatable)."),

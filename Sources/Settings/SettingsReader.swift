@@ -95,7 +95,8 @@ package struct SettingsReader {
 
   // MARK: Config file
 
-  private func parseFile(_ fileName: String, _ readFile: (String) throws -> String) throws(SettingsError) -> RawSettings {
+  private func parseFile(_ fileName: String, _ readFile: (String) throws -> String) throws(SettingsError) -> RawSettings
+  {
     let document: Node?
     do {
       document = try Yams.compose(yaml: try readFile(fileName))
@@ -194,7 +195,9 @@ package struct SettingsReader {
     if let sequence = node.sequence {
       var texts: [String] = []
       for element in sequence {
-        guard let text = element.scalar?.string else { throw SettingsError("\(place): a list of plain values is expected") }
+        guard let text = element.scalar?.string else {
+          throw SettingsError("\(place): a list of plain values is expected")
+        }
         texts.append(text)
       }
       return texts
@@ -205,7 +208,8 @@ package struct SettingsReader {
 
   // MARK: Values
 
-  private func checked(_ value: String, _ definition: SettingDefinition, source: String) throws(SettingsError) -> String {
+  private func checked(_ value: String, _ definition: SettingDefinition, source: String) throws(SettingsError) -> String
+  {
     switch definition.kind {
     case .flag:
       switch value.lowercased() {

@@ -96,6 +96,7 @@ struct SidecarHost {
       let hook = LogTailHook(
         path: tail.path, statePath: "\(dataDirectory)/tail-\(tail.cache)-\(number).state", mapping: mapping(tail.cache),
         sidecar: sidecar, logger: logger)
+      hook.begin()
       return Task { await hook.run() }
     }
   }

@@ -63,9 +63,15 @@ struct CodingTests {
       write(&writer)
       #expect(throws: DecodingFailure.self) { try Keyspace(encoded: writer.bytes) }
     }
-    expectRefusal { $0.writeSigned(0); $0.writeSigned(-1); $0.writeByte(0) }  // revision 0
-    expectRefusal { $0.writeSigned(5); $0.writeSigned(6); $0.writeByte(0) }  // compacted in the future
-    expectRefusal { $0.writeSigned(.max); $0.writeSigned(-1); $0.writeByte(0) }
+    expectRefusal {
+      $0.writeSigned(0); $0.writeSigned(-1); $0.writeByte(0)
+    }  // revision 0
+    expectRefusal {
+      $0.writeSigned(5); $0.writeSigned(6); $0.writeByte(0)
+    }  // compacted in the future
+    expectRefusal {
+      $0.writeSigned(.max); $0.writeSigned(-1); $0.writeByte(0)
+    }
     expectRefusal { writer in  // a tombstone of a key that never was
       writer.writeSigned(5)
       writer.writeSigned(-1)

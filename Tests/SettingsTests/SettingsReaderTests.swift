@@ -1,6 +1,5 @@
-import Testing
-
 import Settings
+import Testing
 
 /// The operator's input: what is taken, in which order, and what each mistake is answered with.
 @Suite struct SettingsReaderTests {
@@ -89,7 +88,9 @@ import Settings
 
   @Test func noInputCrashesTheReader() {
     var generator = SystemRandomNumberGenerator()
-    let pieces = ["name", ":", "\n", "  ", "-", "sidecar", "caches", "{", "}", "[", "]", "'", "\"", "&a", "*a", "\u{0}", "ü"]
+    let pieces = [
+      "name", ":", "\n", "  ", "-", "sidecar", "caches", "{", "}", "[", "]", "'", "\"", "&a", "*a", "\u{0}", "ü",
+    ]
     for _ in 0..<2_000 {
       let yaml = (0..<12).map { _ in pieces.randomElement(using: &generator)! }.joined()
       _ = try? read(["--config-file", "f"], files: ["f": yaml])

@@ -45,13 +45,15 @@ final class LogTail: Sendable {
     }
   }
 
+  /// Settles where reading begins; what is written from now on is read. `next` does it when nobody has before.
+  func begin() throws(LogPositionFile.Failure) {
+    try state.withLock { state throws(LogPositionFile.Failure) in try openOnce(&state) }
+  }
+
   /// The next lines of any of the files, nil when there are none now.
   func next() throws(LogPositionFile.Failure) -> Chunk? {
     try state.withLock { state throws(LogPositionFile.Failure) in
-      if !state.hasOpened {
-        try open(&state)
-        state.hasOpened = true
-      }
+      try openOnce(&state)
       followRotation(&state)
       for index in state.files.indices {
         let (lines, tooLong) = state.files[index].readLines()
@@ -71,6 +73,12 @@ final class LogTail: Sendable {
   }
 
   // MARK: Opening
+
+  private func openOnce(_ state: inout State) throws(LogPositionFile.Failure) {
+    guard !state.hasOpened else { return }
+    try open(&state)
+    state.hasOpened = true
+  }
 
   private func open(_ state: inout State) throws(LogPositionFile.Failure) {
     switch try LogPositionFile.load(statePath) {

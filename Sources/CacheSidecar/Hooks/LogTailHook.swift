@@ -29,6 +29,16 @@ package struct LogTailHook: Sendable {
     self.logger = logger
   }
 
+  /// Settles where reading begins, so that no line is missed that is written after this. Before the node says that it
+  /// is ready. A log that cannot be followed yet is no reason not to start: `run` tries again.
+  package func begin() {
+    do { try tail.begin() } catch { report(error) }
+  }
+
+  private func report(_ error: any Error) {
+    logger.error("log tail: cannot follow the log", metadata: ["path": "\(path)", "error": "\(error)"])
+  }
+
   /// Until the task is cancelled.
   package func run() async {
     while !Task.isCancelled {
@@ -44,7 +54,7 @@ package struct LogTailHook: Sendable {
       } catch is CancellationError {
         return
       } catch {
-        logger.error("log tail: cannot follow the log", metadata: ["path": "\(path)", "error": "\(error)"])
+        report(error)
         do { try await Task.sleep(for: Self.maxRetryDelay) } catch { return }
       }
     }

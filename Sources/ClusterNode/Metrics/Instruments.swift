@@ -62,7 +62,8 @@ package final class MetricHistogram: Sendable {
 
   /// Takes over what was counted elsewhere with the same bounds: one count per bound, not cumulative, and the rest.
   package func replace(counts: [Int], sum: Double) {
-    precondition(counts.count == upperBounds.count + 1, "a histogram of \(upperBounds.count) bounds got \(counts.count) counts")
+    precondition(
+      counts.count == upperBounds.count + 1, "a histogram of \(upperBounds.count) bounds got \(counts.count) counts")
     contents.withLock { $0 = Contents(counts: counts, sum: sum) }
   }
 

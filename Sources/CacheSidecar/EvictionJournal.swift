@@ -1,8 +1,8 @@
 import Primitives
 import SidecarCore
 
-// CONTRACT SKETCH between the two halves of the sidecar. Entry half (hits, HTTP API, evictor) writes the journal; event
-// half (subscribers, the event socket) reads it, keeps cursors and reports evictions that everybody has acknowledged.
+// What the two halves of the sidecar know of each other: the entry half (hits, HTTP API, evictor) writes the journal, the
+// event half (subscribers, the event socket) reads it, keeps cursors and reports what everybody has acknowledged.
 
 /// The journal as its readers see it. Implemented by the entry half.
 package protocol EvictionJournal: Sendable {

@@ -1,0 +1,117 @@
+import ClusterNode
+import FoundationEssentials
+import Keyspace
+import Logging
+import NIOCore
+import NIOPosix
+import Primitives
+import StateMachine
+import Synchronization
+
+/// A real node on a real directory, which may be stopped and opened again.
+final class NodeFixture {
+  let directory: String
+  private(set) var node: Node
+  private let snapshotAfterLogBytes: Int
+
+  init(snapshotAfterLogBytes: Int = Limits.snapshotAfterLogBytes) throws {
+    directory = FileManager.default.temporaryDirectory.path + "/leasehold-node-\(UInt64.random(in: 0...UInt64.max))"
+    self.snapshotAfterLogBytes = snapshotAfterLogBytes
+    node = try Self.open(directory, snapshotAfterLogBytes)
+  }
+
+  deinit {
+    do { try FileManager.default.removeItem(atPath: directory) } catch { print("left behind: \(directory): \(error)") }
+  }
+
+  private static func open(_ directory: String, _ snapshotAfterLogBytes: Int) throws -> Node {
+    var configuration = NodeConfiguration(name: "n0", dataDirectory: directory)
+    configuration.snapshotAfterLogBytes = snapshotAfterLogBytes
+    return try Node(configuration: configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+  }
+
+  func restart() async throws {
+    await node.stop()
+    node = try Self.open(directory, snapshotAfterLogBytes)
+  }
+
+  func propose(_ commands: Command...) async throws -> [CommandResult] {
+    try await node.committed(commands)
+  }
+
+  func put(_ key: String, _ value: String, lease: LeaseID = 0) async throws {
+    let results = try await propose(.put(PutRequest(Bytes(key), Bytes(value), lease: lease)))
+    guard case .put = results[0] else { throw UnexpectedResult(results: results) }
+  }
+
+  func value(_ key: String) async throws -> String? {
+    try await barrier()
+    return try node.read { try $0.keyspace.range(RangeQuery(.single(Bytes(key)))).records.first?.value.text }
+  }
+
+  /// Behind this, everything that was acknowledged before is visible.
+  func barrier() async throws {
+    let loop = MultiThreadedEventLoopGroup.singleton.any()
+    try await withCheckedThrowingContinuation { (done: CheckedContinuation<Void, any Error>) in
+      node.readBarrier(on: loop) { done.resume(with: $0) }
+    }
+  }
+}
+
+extension Node {
+  func committed(_ commands: [Command]) async throws -> [CommandResult] {
+    try await withCheckedThrowingContinuation { done in
+      propose(commands) { done.resume(with: $0) }
+    }
+  }
+}
+
+struct UnexpectedResult: Error {
+  var results: [CommandResult]
+}
+
+/// Gathers what a watch session says. `pendingBytes` plays the peer that reads or does not.
+final class RecordingSink: WatchSink {
+  enum Item: Equatable {
+    case events(watch: Int64, keys: [String])
+    case compacted(watch: Int64, at: Int64)
+    case progress(Int64)
+  }
+
+  private struct State {
+    var items: [Item] = []
+    var pendingBytes = 0
+  }
+
+  private let state = Mutex(State())
+
+  var items: [Item] { state.withLock { $0.items } }
+  var keys: [String] {
+    items.flatMap { item -> [String] in if case .events(_, let keys) = item { keys } else { [] } }
+  }
+
+  var pendingBytes: Int {
+    get { state.withLock { $0.pendingBytes } }
+    set { state.withLock { $0.pendingBytes = newValue } }
+  }
+
+  func events(watch id: Int64, _ events: [KeyspaceEvent], revision: Int64) {
+    let keys = events.map { ($0.kind == .put ? "" : "-") + $0.record.key.description }
+    state.withLock { $0.items.append(.events(watch: id, keys: keys)) }
+  }
+
+  func compacted(watch id: Int64, compactRevision: Int64, revision: Int64) {
+    state.withLock { $0.items.append(.compacted(watch: id, at: compactRevision)) }
+  }
+
+  func progress(revision: Int64) { state.withLock { $0.items.append(.progress(revision)) } }
+}
+
+/// Waits until a condition holds, for at most half a minute; the caller's expectation then says what was missing.
+func eventually(_ condition: () throws -> Bool) async throws -> Bool {
+  for _ in 0..<3_000 {
+    if try condition() { return true }
+    try await Task.sleep(for: .milliseconds(10))
+  }
+  return false
+}
