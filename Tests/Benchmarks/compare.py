@@ -111,6 +111,15 @@ def machine():
     return f"{os.cpu_count()} cores of {cpu}, Linux {platform.release()}"
 
 
+def command():
+    """As it was typed: the wrapper adds the executable's path."""
+    arguments = sys.argv[1:]
+    if "--leasehold" in arguments:
+        place = arguments.index("--leasehold")
+        del arguments[place:place + 2]
+    return " ".join(["Tests/Benchmarks/run", *arguments])
+
+
 def main():
     chosen = options()
     seconds = chosen.seconds or (QUICK_SECONDS if chosen.quick else ROUND_SECONDS)
@@ -156,8 +165,7 @@ def main():
         stop_all()
         shutil.rmtree(folder, ignore_errors=True)
 
-    print(f"`Tests/Benchmarks/run {' '.join(a for a in sys.argv[1:] if a.startswith('--') and a != '--leasehold')}`"
-          .replace(" `", "`"))
+    print(f"`{command()}`\n")
     print(f"One member{', mutual TLS' if chosen.tls else ', cleartext'}, loopback; {machine()}; medians of {rounds} "
           f"round{'s' if rounds > 1 else ''} of about {seconds:g} s; load average before and after "
           f"{load_before:.1f} and {os.getloadavg()[0]:.1f}"
