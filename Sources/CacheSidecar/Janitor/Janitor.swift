@@ -236,10 +236,8 @@ package struct Janitor {
     var parts =
       options.isDryRun
       ? ["would delete \(totals.moved) files, \(totals.movedBytes) bytes"]
-      : [
-        "freed \(totals.freedBytes) bytes in \(totals.freed) files",
-        "\(trash.count) files, \(waiting) bytes in the trash",
-      ]
+      : ["freed \(totals.freedBytes) bytes in \(totals.freed) files"]
+    if !trash.isEmpty { parts.append("\(waiting) bytes in \(trash.count) files wait in the trash") }
     for (count, what) in [
       (totals.absent, "absent"), (totals.newer, "left alone (newer)"), (totals.restored, "restored"),
       (totals.refused, "refused"), (totals.failed, "failed"),
