@@ -166,6 +166,10 @@ extension Entry {
       index: record.index, term: record.term,
       payload: record.kind == LogRecord.commandKind ? .command(record.payload) : .empty)
   }
+
+  var payloadBytes: Int {
+    if case .command(let bytes) = payload { bytes.count } else { 0 }
+  }
 }
 
 extension LogRecord {

@@ -17,6 +17,8 @@ final class NodeLoop {
   private static let leaseTickMilliseconds: Int64 = 100
 
   private static let compactedKeysPerCheck = 2_000
+  /// A few puts' worth.
+  private static let maxBytesWrittenHere = 1_024
 
   let inbox: Mailbox<NodeEvent>
   let applied: AppliedState
@@ -232,13 +234,20 @@ final class NodeLoop {
     guard persist.hardState != nil || !persist.entries.isEmpty else { return }
     let inbox = inbox
     let last = persist.entries.last.map { (index: $0.index, term: $0.term) }
-    log.append(
-      LogAppend(
-        vote: persist.hardState.map { PersistentVote(term: $0.term, vote: $0.vote, commit: $0.commit) },
-        records: persist.entries.map(LogRecord.init(entry:)),
-        completion: {
-          if let last { inbox.post(.persisted(index: last.index, term: last.term)) }
-        }))
+    let request = LogAppend(
+      vote: persist.hardState.map { PersistentVote(term: $0.term, vote: $0.vote, commit: $0.commit) },
+      records: persist.entries.map(LogRecord.init(entry:)),
+      completion: {
+        if let last { inbox.post(.persisted(index: last.index, term: last.term)) }
+      })
+    if isWrittenHere(persist.entries) { log.appendInPlace(request) } else { log.append(request) }
+  }
+
+  /// Whether this thread may wait for the disk: with other members, heartbeats would wait too; and behind a large batch
+  /// the next one is better prepared while the disk is busy.
+  private func isWrittenHere(_ entries: [Entry]) -> Bool {
+    guard raft.configuration.voters.count == 1 else { return false }
+    return entries.reduce(0) { $0 + $1.payloadBytes } <= Self.maxBytesWrittenHere
   }
 
   private func apply(_ entries: [Entry], at now: MonotonicTime) {

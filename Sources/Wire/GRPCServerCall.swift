@@ -78,13 +78,12 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
   // MARK: Start
 
   func start(_ headers: IncomingHeaders) {
-    let services = connection!.services
-    if let route, let observer = services.observer {
+    if let route, let observer = connection!.observer {
       startedAt = eventLoop.now
       observer.callStarted(route.method)
     }
     if let refusal = refusal(of: headers) { return finish(refusal) }
-    guard let route else { return finish(services.grpc!.refusal(path)) }
+    guard let route else { return finish(connection!.services.grpc!.refusal(path)) }
     if case .some(.some(let timeout)) = headers.timeout {
       guard timeout > .zero else { return finish(Self.deadlineStatus) }
       connection!.watchDeadline(of: self, eventLoop.now + timeout)
@@ -184,7 +183,7 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
   }
 
   private func report(_ code: GRPCCode, _ connection: HTTP2Connection) {
-    guard let route, let startedAt, let observer = connection.services.observer else { return }
+    guard let route, let startedAt, let observer = connection.observer else { return }
     observer.callFinished(
       route.method,
       GRPCCallSummary(

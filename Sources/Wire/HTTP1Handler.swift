@@ -245,9 +245,10 @@ final class HTTP1Handler: ChannelInboundHandler {
 
   // MARK: Time-outs
 
+  /// Holds the handler until `tearDown`; a weak reference would make every retain and release of it dearer.
   private func setTimeout(_ time: TimeAmount) {
     guard let context else { return }
-    timeout.set(context.eventLoop.now + time, on: context.eventLoop) { [weak self] in self?.timedOut() }
+    timeout.set(context.eventLoop.now + time, on: context.eventLoop) { self.timedOut() }
   }
 
   private func timedOut() {
@@ -260,24 +261,24 @@ final class HTTP1Handler: ChannelInboundHandler {
   }
 }
 
-/// A deadline that moves with every request: the timer behind it is set anew only when it strikes too early.
+/// A deadline that moves with every request: the timer behind it is set anew only when it strikes too early or would
+/// strike too late. Requests with a short and a long deadline in turn thus leave it alone.
 struct MovingTimeout {
   private final class Box {
     var deadline: NIODeadline?
     var timer: Scheduled<Void>?
+    /// When the timer strikes, while there is one.
+    var timerDeadline = NIODeadline.distantFuture
     var strike: (() -> Void)?
   }
   private let box = Box()
 
   func set(_ deadline: NIODeadline, on eventLoop: any EventLoop, _ strike: @escaping () -> Void) {
-    let earlier = box.deadline.map { deadline < $0 } ?? false
     box.deadline = deadline
     box.strike = strike
-    if earlier {
-      box.timer?.cancel()
-      box.timer = nil
-    }
-    if box.timer == nil { Self.schedule(box, deadline, eventLoop) }
+    if box.timer != nil, box.timerDeadline <= deadline { return }
+    box.timer?.cancel()
+    Self.schedule(box, deadline, eventLoop)
   }
 
   /// The timer is left to run out on its own.
@@ -287,6 +288,7 @@ struct MovingTimeout {
   }
 
   private static func schedule(_ box: Box, _ deadline: NIODeadline, _ eventLoop: any EventLoop) {
+    box.timerDeadline = deadline
     box.timer = eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(deadline: deadline) {
       box.timer = nil
       guard let deadline = box.deadline else { return }

@@ -13,8 +13,11 @@ final class HTTP2Connection: ChannelInboundHandler {
   private static let keptBufferBytes = 16 * 1024
 
   let services: WireServices
+  // Parts of `services` that every call needs: reading them there would copy all of it.
+  let servesGRPC: Bool
+  let observer: (any GRPCObserver)?
+  let limits: WireLimits
   let peerCommonName: String?
-  var limits: WireLimits { services.limits }
   private(set) var eventLoop: any EventLoop
 
   private var context: ChannelHandlerContext?
@@ -57,6 +60,9 @@ final class HTTP2Connection: ChannelInboundHandler {
   init(eventLoop: any EventLoop, services: WireServices, peerCommonName: String?) {
     self.eventLoop = eventLoop
     self.services = services
+    servesGRPC = services.grpc != nil
+    observer = services.observer
+    limits = services.limits
     self.peerCommonName = peerCommonName
   }
 
@@ -264,7 +270,7 @@ final class HTTP2Connection: ChannelInboundHandler {
 
   private func reportTransferred() {
     guard receivedMessageBytes | sentMessageBytes != 0 else { return }
-    services.observer?.transferred(receivedBytes: receivedMessageBytes, sentBytes: sentMessageBytes)
+    observer?.transferred(receivedBytes: receivedMessageBytes, sentBytes: sentMessageBytes)
     receivedMessageBytes = 0
     sentMessageBytes = 0
   }
@@ -307,17 +313,18 @@ final class HTTP2Connection: ChannelInboundHandler {
   }
 
   /// After `keepaliveInterval` without a byte from the peer a PING asks whether it still lives.
+  ///
+  /// The timers hold the connection strongly and end in `tearDown`: an object that was ever referred to weakly pays for
+  /// it at every retain and release.
   private func scheduleProbe() {
     hasReadSinceProbe = false
-    timer = eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: limits.keepaliveInterval) {
-      [weak self] in
-      guard let self, !isClosed, let session else { return }
+    timer = eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: limits.keepaliveInterval) { [self] in
+      guard !isClosed, let session else { return }
       guard !hasReadSinceProbe else { return scheduleProbe() }
       _ = nghttp2_submit_ping(session, 0, nil)
       setNeedsFlush()
-      timer = eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: limits.keepaliveTimeout) {
-        [weak self] in
-        guard let self, !isClosed else { return }
+      timer = eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: limits.keepaliveTimeout) { [self] in
+        guard !isClosed else { return }
         if hasReadSinceProbe { scheduleProbe() } else { context?.close(promise: nil) }
       }
     }

@@ -92,8 +92,8 @@ extension HTTP2Connection {
   private func openStream(_ id: Int32) {
     guard let session, headers.streamID == id else { return }
     let metadata = internedBlock()
-    if headers.isGRPC, let registry = services.grpc {
-      let route = routeCache.route(headers.path, registry)
+    if headers.isGRPC, servesGRPC {
+      let route = routeCache.route(headers.path, in: services.grpc!)
       let call = GRPCServerCall(id: id, connection: self, metadata: metadata, route: route)
       keep(call, session)
       call.start(headers)
@@ -123,8 +123,9 @@ extension HTTP2Connection {
 
   /// Has `stream.expired()` called when its deadline has passed.
   func watchDeadline(of stream: HTTP2Stream, _ deadline: NIODeadline) {
+    guard !isClosed else { return }
     stream.deadline = deadline
-    deadlines.add(deadline, on: eventLoop) { [weak self] in self?.expireStreams() }
+    deadlines.add(deadline, on: eventLoop) { self.expireStreams() }
   }
 
   private func expireStreams() {
@@ -140,6 +141,6 @@ extension HTTP2Connection {
         next = min(next ?? deadline, deadline)
       }
     }
-    if let next, !isClosed { deadlines.add(next, on: eventLoop) { [weak self] in self?.expireStreams() } }
+    if let next, !isClosed { deadlines.add(next, on: eventLoop) { self.expireStreams() } }
   }
 }

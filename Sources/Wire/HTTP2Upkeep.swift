@@ -51,7 +51,9 @@ struct GRPCRouteCache {
   private var entries: [(path: [UInt8], name: String, route: GRPCRegistry.Route?)?] = Array(repeating: nil, count: 8)
 
   /// The path as text and its route, nil when nothing is registered there.
-  mutating func route(_ path: [UInt8], _ registry: GRPCRegistry) -> (name: String, route: GRPCRegistry.Route?) {
+  mutating func route(
+    _ path: [UInt8], in registry: @autoclosure () -> GRPCRegistry
+  ) -> (name: String, route: GRPCRegistry.Route?) {
     let index = (path.count &+ Int(path.last ?? 0)) & 7
     if let entry = entries[index],
       entry.path.withUnsafeBytes({ known in path.withUnsafeBytes { sameBytes(known, $0) } })
@@ -59,7 +61,7 @@ struct GRPCRouteCache {
       return (entry.name, entry.route)
     }
     let name = String(decoding: path, as: UTF8.self)
-    let route = registry.route(name)
+    let route = registry().route(name)
     if route != nil { entries[index] = (path, name, route) }
     return (name, route)
   }

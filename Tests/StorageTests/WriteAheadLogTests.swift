@@ -58,6 +58,28 @@ struct WriteAheadLogTests {
     again.close()
   }
 
+  @Test("A caller may write in place of the idle log thread; what both write is one log, in order")
+  func appendInPlace() async throws {
+    let place = TemporaryDirectory()
+    let (log, _) = try WriteAheadLog.open(directory: place.path, options: options)
+    let reports = Reports()
+    for index in UInt64(1)...600 {
+      let request = LogAppend(records: records(index...index, bytes: 200)) { reports.note(index) }
+      // In threes, so that an append in place finds the log thread now busy, now idle.
+      if index % 3 == 0 { log.append(request) } else { log.appendInPlace(request) }
+      if index % 9 == 0 { await reports.wait(for: Int(index)) }
+      if index == 300 { log.installSnapshot(index: 200, term: 1, encoding: { [7] }) }
+    }
+    log.close()
+    #expect(reports.all == Array(1...600))
+    log.appendInPlace(LogAppend(records: records(601...601)) { reports.note(601) })
+    #expect(reports.all.count == 600)
+    let (again, recovered) = try WriteAheadLog.open(directory: place.path, options: options)
+    #expect(recovered.snapshot?.index == 200)
+    #expect(recovered.records == records(201...600, bytes: 200))
+    again.close()
+  }
+
   @Test("Close writes and reports what is queued")
   func closeDrains() throws {
     let place = TemporaryDirectory()

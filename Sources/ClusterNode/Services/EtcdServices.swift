@@ -24,11 +24,22 @@ package struct EtcdSettings: Sendable {
 
 /// etcd's gRPC API on a node's in-process one.
 package enum EtcdServices {
+  /// As the generic one. A call from another module would run the services unspecialized, with a witness call for
+  /// whatever they ask of the node; here they are compiled for the one that serves.
+  package static func register(
+    into registry: inout GRPCRegistry, node: Node, settings: EtcdSettings, metrics: EtcdMetrics
+  ) {
+    registerAll(into: &registry, ServiceContext(node: node, settings: settings, metrics: metrics))
+  }
+
   /// Registers KV, Watch, Lease, Cluster, Maintenance and grpc.health.v1.
   package static func register(
     into registry: inout GRPCRegistry, node: some NodeHandle, settings: EtcdSettings, metrics: EtcdMetrics
   ) {
-    let context = ServiceContext(node: node, settings: settings, metrics: metrics)
+    registerAll(into: &registry, ServiceContext(node: node, settings: settings, metrics: metrics))
+  }
+
+  private static func registerAll(into registry: inout GRPCRegistry, _ context: ServiceContext<some NodeHandle>) {
     KVService(context).register(into: &registry)
     LeaseService(context).register(into: &registry)
     registerWatch(into: &registry, context)
@@ -38,11 +49,17 @@ package enum EtcdServices {
   }
 }
 
-/// What every service needs.
-struct ServiceContext<Node: NodeHandle>: Sendable {
+/// What every service needs. A class: each call's closures take it along, which then costs one retain.
+final class ServiceContext<Node: NodeHandle>: Sendable {
   let node: Node
   let settings: EtcdSettings
   let metrics: EtcdMetrics
+
+  init(node: Node, settings: EtcdSettings, metrics: EtcdMetrics) {
+    self.node = node
+    self.settings = settings
+    self.metrics = metrics
+  }
 
   func header(revision: Int64) -> EtcdResponseHeader {
     let (clusterID, memberID, term) = node.header

@@ -65,7 +65,7 @@ extension ServiceContext {
       reply.answer { () throws(GRPCStatus) in
         switch outcome {
         case .failure(let error):
-          metrics.proposalsFailed.add()
+          self.metrics.proposalsFailed.add()
           throw EtcdErrors.status(for: error)
         case .success(let results):
           guard let result = results.first else { preconditionFailure("a command came back without a result") }

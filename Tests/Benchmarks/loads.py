@@ -1,0 +1,144 @@
+"""What is measured. Every load runs on one server for some seconds and says how many requests it made."""
+
+import generators
+import pipelined
+from generators import field, frame
+
+KEY = b"benchmark/key-0001"
+VALUE = b"v" * 64
+LEASE = 7_000_001
+LEASE_SECONDS = 86_400
+
+BATCH_KEYS = 1_000
+
+
+class Load:
+    def __init__(self, name, run):
+        self.name = name
+        self.run = run
+
+
+def prepare(server):
+    """The key that is read and the lease that is kept alive."""
+    server.call("/etcdserverpb.Lease/LeaseGrant", field(1, LEASE_SECONDS) + field(2, LEASE))
+    server.call("/etcdserverpb.KV/Put", field(1, KEY) + field(2, VALUE))
+
+
+# ---- Against etcd ----------------------------------------------------------------------------------------------------
+
+def against_etcd(tool, seconds, tls):
+    """`tool`: etcd's benchmark, or None. h2load cannot show a client certificate, so with TLS the tool is needed."""
+    loads = []
+    if tool:
+        loads += by_tool(tool, seconds)
+        if tls:
+            return loads + reads_by_tool(tool, seconds)
+    else:
+        put = frame(field(1, KEY) + field(2, VALUE))
+        loads.append(grpc("put, 1,000 callers (h2load)", "/etcdserverpb.KV/Put", put, seconds, 10, 100, 5))
+        loads.append(grpc("put, 1 caller (h2load)", "/etcdserverpb.KV/Put", put, seconds, 1, 1, 5))
+    return loads + by_h2load(seconds)
+
+
+def by_tool(tool, seconds):
+    put = ["put", "--key-size=16", "--val-size=64", "--key-space-size=100000"]
+    transaction = ["txn-put", "--key-size=16", "--val-size=64", "--key-space-size=100000", "--txn-ops=10"]
+
+    def load(name, connections, callers, per_second, arguments):
+        return Load(name, lambda server: generators.benchmark(
+            tool, server, connections, callers, max(1, int(per_second * seconds)), arguments))
+
+    # The tool takes a number of requests: about what etcd does in this time.
+    return [
+        load("put, 1,000 callers", 100, 1_000, 17_000, put),
+        load("put, 1 caller", 1, 1, 2_000, put),
+        load("txn of 10 puts, 100 callers", 10, 100, 4_000, transaction),
+    ]
+
+
+def reads_by_tool(tool, seconds):
+    def load(name, consistency):
+        return Load(name, lambda server: generators.benchmark(
+            tool, server, 100, 1_000, int(8_000 * seconds),
+            ["range", KEY.decode(), f"--consistency={consistency}"]))
+
+    return [load("range, linearizable", "l"), load("range, serializable", "s")]
+
+
+def grpc(name, method, body, seconds, connections, streams, least_answer_bytes, messages=1):
+    return Load(name, lambda server: generators.h2load_grpc(
+        server, method, body, seconds, connections, streams, least_answer_bytes, messages))
+
+
+def by_h2load(seconds):
+    answer = len(VALUE)
+    keepalive = frame(field(1, LEASE))
+    pipelined_keepalives = 1_000
+    return [
+        grpc("range, linearizable", "/etcdserverpb.KV/Range", frame(field(1, KEY)), seconds, 8, 100, answer),
+        grpc("range, serializable", "/etcdserverpb.KV/Range", frame(field(1, KEY) + field(7, 1)), seconds, 8, 100,
+             answer),
+        grpc("lease grant", "/etcdserverpb.Lease/LeaseGrant", frame(field(1, LEASE_SECONDS)), seconds, 8, 100, 10),
+        grpc("keepalive, a stream each", "/etcdserverpb.Lease/LeaseKeepAlive", keepalive, seconds, 8, 100, 10),
+        grpc("keepalive, 20 streams, pipelined", "/etcdserverpb.Lease/LeaseKeepAlive",
+             keepalive * pipelined_keepalives, seconds, 2, 10, 10 * pipelined_keepalives,
+             messages=pipelined_keepalives),
+    ]
+
+
+# ---- Leasehold alone: the hook ---------------------------------------------------------------------------------------
+
+def hits(seconds):
+    """`count` is hits. For the renewing loads most of them must have renewed, or the figure would be another's."""
+    return [
+        Load("hit, coalesced, one a request (h2load, 64 connections)", lambda s: single_coalesced(s, seconds)),
+        Load("hit, coalesced, one a request, 16 pipelined", lambda s: single_pipelined(s, seconds)),
+        Load("hit, coalesced, 1,000 a request", lambda s: batches(s, "calm", seconds, connections=4)),
+        Load("hit that renews, one a request", lambda s: renewing(s, lambda: single_renewing(s, seconds))),
+        Load("hit that renews, 1,000 a request",
+             lambda s: renewing(s, lambda: batches(s, "busy", seconds, connections=8))),
+    ]
+
+
+def path(cache, number):
+    return f"/v1/caches/{cache}/hit/objects/{number:08x}"
+
+
+def register(server, cache, count):
+    """Every key's first hit, which registers it."""
+    for first in range(0, count, BATCH_KEYS):
+        server.request("POST", f"/v1/caches/{cache}/hits", port=server.api_port,
+                       body=b"\n".join(b"objects/%08x" % n for n in range(first, first + BATCH_KEYS)))
+
+
+def single_coalesced(server, seconds):
+    return generators.h2load_hits(server.api_port, [path("calm", n) for n in range(1_000)], b"\n", seconds, 64)
+
+
+def single_pipelined(server, seconds):
+    requests = [[pipelined.post(path("calm", n)) for n in range(first, first + 64)] for first in range(0, 1_024, 64)]
+    return generators.Outcome(*pipelined.run(server.api_port, requests, 16, seconds))
+
+
+def single_renewing(server, seconds):
+    requests = [[pipelined.post(path("busy", n)) for n in range(first, first + 64)] for first in range(0, 16_384, 64)]
+    return generators.Outcome(*pipelined.run(server.api_port, requests, 2, seconds))
+
+
+def batches(server, cache, seconds, connections):
+    def body(first):
+        return b"\n".join(b"objects/%08x" % n for n in range(first, first + BATCH_KEYS))
+
+    requests = [[pipelined.post(f"/v1/caches/{cache}/hits", body(number * BATCH_KEYS))]
+                for number in range(connections)]
+    answers, elapsed = pipelined.run(server.api_port, requests, 1, seconds)
+    return generators.Outcome(answers * BATCH_KEYS, elapsed)
+
+
+def renewing(server, run):
+    before = server.metric("leasehold_renewals_total")
+    outcome = run()
+    renewals = server.metric("leasehold_renewals_total") - before
+    if renewals < 0.9 * outcome.count:
+        raise SystemExit(f"only {renewals:.0f} of {outcome.count} hits renewed: the renewal window is too long")
+    return outcome

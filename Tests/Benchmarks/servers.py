@@ -1,0 +1,166 @@
+"""The servers under load: started alike, asked over HTTP, weighed by their CPU time."""
+
+import http.client
+import os
+import socket
+import ssl
+import subprocess
+import time
+
+TICKS = os.sysconf("SC_CLK_TCK")
+START_SECONDS = 20
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Identity:
+    """A private CA with a server's and a client's certificate, made by leasehold's own command."""
+
+    def __init__(self, leasehold, folder):
+        self.folder = folder
+        quiet = {"check": True, "stdout": subprocess.DEVNULL}
+        subprocess.run([leasehold, "pki", "init", "--dir", folder], **quiet)
+        subprocess.run([leasehold, "pki", "issue", "--dir", folder, "--name", "node", "--server", "--client",
+                        "--host", "127.0.0.1", "--host", "localhost"], **quiet)
+        subprocess.run([leasehold, "pki", "issue", "--dir", folder, "--name", "client", "--client"], **quiet)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def server_flags(self):
+        return ["--cert-file", self.path("node.crt"), "--key-file", self.path("node.key"), "--client-cert-auth",
+                "--trusted-ca-file", self.path("ca.crt")]
+
+    def client_flags(self):
+        """As etcd's benchmark tool takes them."""
+        return ["--cacert", self.path("ca.crt"), "--cert", self.path("client.crt"), "--key", self.path("client.key")]
+
+    def client_context(self):
+        context = ssl.create_default_context(cafile=self.path("ca.crt"))
+        context.load_cert_chain(self.path("client.crt"), self.path("client.key"))
+        return context
+
+
+class Server:
+    """One member on a data directory of its own."""
+
+    def __init__(self, name, binary, folder, identity):
+        self.name = name
+        self.folder = folder
+        self.identity = identity
+        self.port = free_port()
+        os.makedirs(folder)
+        self.log_path = os.path.join(folder, "log")
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen([binary, *self.arguments()], stdout=log, stderr=log)
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self):
+        return f"{'https' if self.identity else 'http'}://{self.address}"
+
+    def common_arguments(self):
+        arguments = ["--name", "n0", "--data-dir", os.path.join(self.folder, "data"), "--listen-client-urls", self.url,
+                     "--advertise-client-urls", self.url]
+        return arguments + (self.identity.server_flags() if self.identity else [])
+
+    def await_health(self):
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                if self.is_ready():
+                    return
+            except OSError:
+                pass
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                tail = open(self.log_path, errors="replace").read()[-2000:]
+                raise SystemExit(f"{self.name} did not become healthy\n{tail}")
+            time.sleep(0.05)
+
+    def is_ready(self):
+        return b"true" in self.request("GET", "/health")
+
+    def request(self, method, path, body=None, port=None):
+        if port is None and self.identity:
+            connection = http.client.HTTPSConnection(
+                "127.0.0.1", self.port, timeout=10, context=self.identity.client_context())
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=10)
+        try:
+            connection.request(method, path, body=body)
+            response = connection.getresponse()
+            content = response.read()
+            if response.status >= 300:
+                raise RuntimeError(f"{self.name}: {method} {path}: {response.status} {content[:200]!r}")
+            return content
+        finally:
+            connection.close()
+
+    def call(self, method, message):
+        """One unary gRPC call, by curl; `message` as protobuf. Returns the answer's protobuf."""
+        command = ["curl", "--silent", "--show-error", "--fail", "--data-binary", "@-", "--header", "te: trailers",
+                   "--header", "content-type: application/grpc"]
+        if self.identity:
+            command += ["--http2", "--cacert", self.identity.path("ca.crt"), "--cert", self.identity.path("client.crt"),
+                        "--key", self.identity.path("client.key")]
+        else:
+            command += ["--http2-prior-knowledge"]
+        body = b"\0" + len(message).to_bytes(4, "big") + message
+        answer = subprocess.run([*command, self.url + method], input=body, stdout=subprocess.PIPE, check=True).stdout
+        if len(answer) < 5:
+            raise SystemExit(f"{self.name} refuses {method}")
+        return answer[5:]
+
+    def cpu_seconds(self):
+        """utime + stime of all its threads, the ended ones too."""
+        with open(f"/proc/{self.process.pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Etcd(Server):
+    def arguments(self):
+        peer = f"http://127.0.0.1:{free_port()}"
+        return [*self.common_arguments(), "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+                "--initial-cluster", f"n0={peer}", "--log-level", "warn"]
+
+
+class Leasehold(Server):
+    def arguments(self):
+        return ["node", *self.common_arguments()]
+
+
+class LeaseholdWithSidecar(Server):
+    """With two caches: in `calm` every hit but a key's first is coalesced, in `busy` practically none is."""
+
+    def arguments(self):
+        self.api_port = free_port()
+        return ["node", *self.common_arguments(), "--sidecar-api", f"127.0.0.1:{self.api_port}",
+                "--cache", "calm:ttl=12h,window=1h,jitter=0,register=on-hit",
+                "--cache", "busy:ttl=12h,window=1ms,jitter=0,register=on-hit"]
+
+    def is_ready(self):
+        return super().is_ready() and bool(self.request("GET", "/v1/caches/busy", port=self.api_port))
+
+    def metric(self, name):
+        """The sum over all labels."""
+        total = 0.0
+        for line in self.request("GET", "/metrics", port=self.api_port).decode().splitlines():
+            if line.split("{")[0].split(" ")[0] == name:
+                total += float(line.rsplit(" ", 1)[1])
+        return total
