@@ -65,7 +65,10 @@ import Testing
     #expect(failure([2]) { _ = try $0.readBool() } == .malformed(offset: 0, "a boolean that is neither 0 nor 1"))
     #expect(failure([5, 1]) { _ = try $0.readBytes() } != nil)
     #expect(failure([2, 0xc3, 0x28]) { _ = try $0.readText() } == .malformed(offset: 0, "text that is not UTF-8"))
-    #expect(failure([1, 2]) { _ = try $0.readByte(); try $0.finish() } == .trailingBytes(offset: 1))
+    #expect(
+      failure([1, 2]) {
+        _ = try $0.readByte(); try $0.finish()
+      } == .trailingBytes(offset: 1))
   }
 
   @Test func aForgedCountReservesNothing() {
@@ -78,7 +81,8 @@ import Testing
   @Test func noInputCrashesTheReader() {
     var generator = SeededGenerator(seed: 1)
     for _ in 0..<20_000 {
-      var reader = ByteReader((0..<Int.random(in: 0..<24, using: &generator)).map { _ in .random(in: 0...255, using: &generator) })
+      var reader = ByteReader(
+        (0..<Int.random(in: 0..<24, using: &generator)).map { _ in .random(in: 0...255, using: &generator) })
       do {
         while !reader.isAtEnd {
           switch Int.random(in: 0..<6, using: &generator) {
@@ -115,10 +119,11 @@ import Testing
 }
 
 @Suite struct DurationTextTests {
-  @Test(arguments: [
-    ("250ms", 250), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000), ("7d", 604_800_000), ("1h30m", 5_400_000),
-    ("0s", 0),
-  ] as [(String, Int64)])
+  @Test(
+    arguments: [
+      ("250ms", 250), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000), ("7d", 604_800_000), ("1h30m", 5_400_000),
+      ("0s", 0),
+    ] as [(String, Int64)])
   func whatPeopleWriteIsUnderstoodAndWrittenBack(text: String, milliseconds: Int64) {
     #expect(DurationText.milliseconds(text) == milliseconds)
     #expect(DurationText.text(milliseconds: milliseconds) == text)
