@@ -27,6 +27,13 @@ class WatchStart:
     compacted: int
 
 
+@dataclass(frozen=True)
+class ProgressRequest:
+    """Asked on a stream of which every watch is up to date. `waits`: one of them starts in the future."""
+
+    waits: bool
+
+
 def _order_lease_keys(step, control, product):
     if step["method"] != "LeaseTimeToLive":
         return control, product
@@ -50,6 +57,10 @@ def _drop_compacted_delete(start, control, product):
         for facts in (control, product))
 
 
+def _drop_early_progress(request, control, product):
+    return ([], product) if request.waits else (control, product)
+
+
 DEVIATIONS = [
     Deviation(
         "order of a lease's keys", "etcd lists them in the order of a Go map, which is random", dict, _order_lease_keys),
@@ -59,6 +70,10 @@ DEVIATIONS = [
         "watch from a compacted DELETE",
         "a watch that starts at the compaction's own revision is allowed; 3.4.23 has dropped a DELETE at that revision "
         "and skips it silently, later releases keep and send it", WatchStart, _drop_compacted_delete),
+    Deviation(
+        "progress on a stream with a watch of the future",
+        "3.4.23 answers at once; 3.5 (since 3.5.8) keeps silent as long as a watch of the stream is not up to date or "
+        "starts after the present revision", ProgressRequest, _drop_early_progress),
 ]
 
 

@@ -16,6 +16,8 @@ from protocol import plain
 GUARD_KEY = "~"
 GUARD_ID = 99
 WAIT_SECONDS = 5
+# A range that holds nothing is refused at once.
+IMPOSSIBLE = {"key": "b", "range_end": "a"}
 
 
 class TimedOut(Exception):
@@ -29,7 +31,7 @@ class Watch:
         self.request = request
         self.created = None
         self.events = []
-        self.cancelled = None
+        self.cancelled = []
         self.complaints = []
         self._torn = False
 
@@ -37,7 +39,7 @@ class Watch:
         fields = plain(response, lease_names)
         events = fields.pop("events", [])
         if response.canceled:
-            self.cancelled = fields
+            self.cancelled.append(fields)
         elif not events:
             self.complaints.append(f"an empty response: {fields}")
         for event in events:
@@ -57,12 +59,9 @@ class Watch:
         return self.events[-1]["kv"]["mod_revision"] if self.events else 0
 
     def facts(self):
-        """What is compared. The header of a cancellation by compaction tells when the server noticed: left out."""
-        cancelled = self.cancelled
-        if cancelled and "compact_revision" in cancelled:
-            cancelled = {**cancelled, "header": {**cancelled["header"], "revision": "any"}}
+        """What is compared."""
         return {
-            "created": self.created, "events": list(self.events), "cancelled": cancelled,
+            "created": self.created, "events": list(self.events), "cancelled": list(self.cancelled),
             "complaints": list(self.complaints)}
 
 
@@ -106,14 +105,19 @@ class WatchStream:
         return watch
 
     def cancel(self, fields):
-        """Cancels and asks for progress: answers come in order, so the second one tells that the first one is done."""
+        """Cancels. No answer comes when there is no such watch, so an impossible creation behind it tells the end."""
         self._requests.put(self._client.request("Watch", {"cancel_request": fields}, self._resolver))
-        self.ask_progress()
+        self.create(IMPOSSIBLE)
 
-    def ask_progress(self):
-        count = len(self.progress) + 1
+    def ask_progress(self, is_answered):
+        """Asks and gives back what was answered: etcd keeps silent in some cases."""
+        with self._changed:
+            count = len(self.progress)
         self._requests.put(self._client.request("Watch", {"progress_request": {}}, self._resolver))
-        self.wait(lambda: len(self.progress) >= count, "the answer to a progress request")
+        if is_answered:
+            self.wait(lambda: len(self.progress) > count, "the answer to a progress request")
+        self.create(IMPOSSIBLE)
+        return self.progress[count:]
 
     def wait(self, condition, what):
         end = time.monotonic() + WAIT_SECONDS
@@ -130,7 +134,7 @@ class WatchStream:
 
     def facts(self):
         with self._changed:
-            return {"progress": list(self.progress), "strays": list(self.strays), "end": self.end}
+            return {"strays": list(self.strays), "end": self.end}
 
     def _read(self):
         try:
