@@ -81,7 +81,8 @@ def amount(value):
 def latencies(figures):
     if figures.p50_ms is None:
         return ""
-    return f"; p50 {figures.p50_ms:.2g} ms, p99 {figures.p99_ms:.2g} ms"
+    p50, p99 = (f"{ms:.2f}" if ms < 10 else f"{ms:.0f}" for ms in (figures.p50_ms, figures.p99_ms))
+    return f"; p50 {p50} ms, p99 {p99} ms"
 
 
 def print_comparison(results):

@@ -100,7 +100,7 @@ import Testing
     let code = ["-w", "%{http_code}\n"]
     let first = try test.curl(code + ["http://x/v1/events?name=me&limit=2&wait=20s"])
     #expect(try await first.rest() == evict(1, "a") + "\n" + evict(2, "b") + "\n200\n")
-    let second = try test.curl(code + ["http://x/v1/events?name=me&limit=2"])
+    let second = try test.curl(code + ["http://x/v1/events?name=me&limit=2&wait=20s"])
     #expect(try await second.rest() == evict(3, "c") + "\n200\n", "what the first has taken is out")
     let third = try test.curl(code + ["http://x/v1/events?name=me&limit=2&wait=300ms"])
     #expect(try await third.rest() == "204\n")
