@@ -1,4 +1,8 @@
-"""What counts as the same answer, and the few places where the control is knowingly not the model."""
+"""What counts as the same answer, and the few places where the control is knowingly not the model.
+
+Some things are not compared because they are not sent: what kills the control (see the generator's transactions), and
+sort options that do not exist (3.4.23 panics or ignores them, 3.5 refuses them as Leasehold does).
+"""
 
 import copy
 from dataclasses import dataclass
@@ -7,7 +11,7 @@ from typing import Callable
 
 @dataclass(frozen=True)
 class Deviation:
-    """A place where Leasehold follows etcd 3.5 (or a promise of its own) and the control, 3.4.23, does otherwise.
+    """A place where the control, 3.4.23, answers at random, or otherwise than etcd 3.5, which Leasehold follows.
 
     `adapt(subject, control, product)` returns both answers with exactly this difference taken out, as new values or
     untouched. The subject of an answer is its step, of a watch's facts its `WatchStart`.
