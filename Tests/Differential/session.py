@@ -1,5 +1,6 @@
 """A pair of servers, and one sequence sent to both of them step by step."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -166,6 +167,16 @@ class Session:
             watch.created for watch in watches])
         return watches
 
+    def _with_compacted_events(self, watch):
+        """Where the watch began, once the recorder has seen what came before."""
+        start = self.starts.get(watch, NO_START)
+        if start.revision != start.compacted:
+            return start
+        return dataclasses.replace(start, compacted_events=tuple(
+            {name: value for name, value in event.items() if name != "prev_kv"}
+            for event in self.recorders[0].events
+            if event["kv"]["mod_revision"] == start.revision and is_wanted(watch.request, event)))
+
     def _watch(self, step):
         self._create(step["stream"], step["request"])
 
@@ -193,9 +204,9 @@ class Session:
             stream.wait(lambda: recorder.last_revision >= resolve.now, f"the event of revision {resolve.now}")
         for name, streams in self.streams.items():
             for pair in zip(*[stream.watches for stream in streams]):
-                start = self.starts.get(pair[0], NO_START)
-                for stream, watch in zip(streams, pair):
-                    stream.wait(self._is_settled(watch, start), f"an event for the watch {watch.request}")
+                start = self._with_compacted_events(pair[0])
+                for side, (stream, watch) in enumerate(zip(streams, pair)):
+                    stream.wait(self._is_settled(side, watch, start), f"an event for the watch {watch.request}")
                 self._compare(f"a watch differs: {pair[0].request}", start, *[watch.facts() for watch in pair])
             self._compare(f"a watch stream differs: {name}", None, *[stream.facts() for stream in streams])
 
@@ -207,15 +218,17 @@ class Session:
                 lambda: self.pair.servers[0].metrics()["etcd_debugging_mvcc_slow_watcher_total"] == 0,
                 "the control's watches catching up", interval=0.01)
 
-    def _is_settled(self, watch, start):
+    def _is_settled(self, side, watch, start):
         if watch.created.get("canceled") or watch.cancelled:
             return lambda: True
         if start.revision < start.compacted:
             return lambda: watch.cancelled
         expected = sum(
             event["kv"]["mod_revision"] >= start.revision and is_wanted(watch.request, event)
-            and not (start.revision == start.compacted == event["kv"]["mod_revision"] and event.get("type"))
-            for event in self.recorders[0].events)
+            for event in self.recorders[0].events if event["kv"]["mod_revision"] > start.compacted)
+        # Of the compacted revision each key's last event is left; a DELETE is awaited from the product alone.
+        last = {event["kv"]["key"]: event for event in start.compacted_events}
+        expected += sum(side == 1 or not event.get("type") for event in last.values())
         return lambda: watch.cancelled or len(watch.events) >= expected
 
     def _progress_so_far(self, side):
