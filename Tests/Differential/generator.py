@@ -13,6 +13,7 @@ VALUES = ["", "x", "y", "zz"]
 LEASES = [1, 2, 3, 4, -7, (1 << 63) - 1]
 TTLS = [1000, 2000, 3000, 5000, 9000]
 STREAMS = 2
+TTL_STEP = 10
 LARGEST_TTL = 9_000_000_000
 TXN_LIMIT = 128
 
@@ -195,16 +196,19 @@ class Generator:
     def _grant_steps(self):
         if self._chance(0.1):
             self.auto_leases += 1
-            return {"method": "LeaseGrant", "request": {"TTL": self._pick(TTLS)}}
+            return {"method": "LeaseGrant", "request": {"TTL": self._pick(TTLS) + TTL_STEP * self.auto_leases}}
         lease = self._pick(LEASES)
+        # Leases are listed in the order in which they run out, which a shared TTL would leave to the milliseconds.
+        difference = -TTL_STEP * LEASES.index(lease)
         if self._chance(0.05):
-            return {"method": "LeaseGrant", "request": {"TTL": self._pick([LARGEST_TTL, LARGEST_TTL + 1]), "ID": lease}}
+            ttl = self._pick([LARGEST_TTL + difference, LARGEST_TTL + 1])
+            return {"method": "LeaseGrant", "request": {"TTL": ttl, "ID": lease}}
         if self._chance(0.05):
             # The shortest TTL a server grants: revoked at once, because nothing may expire during a run.
             return [
                 {"method": "LeaseGrant", "request": {"TTL": self._pick([0, 1, -1]), "ID": 5}},
                 {"method": "LeaseRevoke", "request": {"ID": 5}}]
-        return {"method": "LeaseGrant", "request": {"TTL": self._pick(TTLS), "ID": lease}}
+        return {"method": "LeaseGrant", "request": {"TTL": self._pick(TTLS) + difference, "ID": lease}}
 
     def _revoke_step(self):
         return {"method": "LeaseRevoke", "request": {"ID": 0 if self._chance(0.03) else self._lease()}}
