@@ -247,7 +247,8 @@ final class NodeWatchSession: WatchSession {
         let position: Position =
           following > keyspace.revision
           ? .synced(handle: contents.watches.add(request, session: state, from: following)) : .behind(next: following)
-        return .events(events.filter(request.wants), position: position, revision: keyspace.revision)
+        let told = events.withPreviousOfEarlierRevisions().filter(request.wants)
+        return .events(told, position: position, revision: keyspace.revision)
       } catch {
         return .compacted(at: keyspace.compactRevision, revision: keyspace.revision)
       }

@@ -35,7 +35,7 @@ struct WatchTable {
   mutating func publish(_ events: [KeyspaceEvent], revision: Int64) {
     guard !watches.isEmpty, !events.isEmpty else { return }
     var shares: [UInt64: [KeyspaceEvent]] = [:]
-    for event in events {
+    for event in events.withPreviousOfEarlierRevisions() {
       index.forEachMatch(event.record.key) { handle in
         guard let watch = watches[handle], event.record.modRevision >= watch.from, watch.request.wants(event) else {
           return

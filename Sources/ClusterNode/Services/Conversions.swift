@@ -23,10 +23,9 @@ extension KeyRange {
 extension RangeQuery {
   /// The request must have passed `RequestCheck`: sort options that are none count as the default here.
   init(_ request: EtcdRangeRequest) {
-    // etcd reads any revision up to 0, and any limit up to 0, as "none".
+    // etcd reads any limit up to 0 as "none"; a negative revision too, but not inside a transaction.
     self.init(
-      KeyRange(key: request.key, rangeEnd: request.rangeEnd), revision: max(request.revision, 0),
-      limit: max(request.limit, 0))
+      KeyRange(key: request.key, rangeEnd: request.rangeEnd), revision: request.revision, limit: max(request.limit, 0))
     sortTarget =
       switch request.sortTarget {
       case .version: .version

@@ -32,6 +32,8 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
   private let context: ServiceContext<Node>
   private var session: (any WatchSession)?
   private var watches: [Int64: Watch] = [:]
+  /// Watches that a compaction ended. As in etcd their IDs stay taken until the client cancels them, and count.
+  private var ended: Set<Int64> = []
   private var nextID: Int64 = 0
   /// Between the session's `create` and our answer to the client nothing may be sent for this watch.
   private var beingCreated: Int64?
@@ -86,6 +88,7 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
     context.metrics.watchStreams.add(-1)
     context.metrics.watchers.add(-Double(watches.count))
     watches = [:]
+    ended = []
     progressTimer?.cancel()
     session?.close()
     session = nil
@@ -131,17 +134,19 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
     if case .halfOpen(let start, let end) = range, start >= end {
       return .failure(Refusal(reason: WatchCancelReason.emptyRange))
     }
-    if watches.count >= Limits.maxWatchersPerStream {
+    if watches.count + ended.count >= Limits.maxWatchersPerStream {
       return .failure(Refusal(reason: WatchCancelReason.tooManyWatches))
     }
     if request.watchID != 0 {
-      return watches[request.watchID] == nil
+      return !isTaken(request.watchID)
         ? .success(request.watchID) : .failure(Refusal(reason: WatchCancelReason.duplicateID))
     }
-    while watches[nextID] != nil { nextID += 1 }
+    while isTaken(nextID) { nextID += 1 }
     defer { nextID += 1 }
     return .success(nextID)
   }
+
+  private func isTaken(_ id: Int64) -> Bool { watches[id] != nil || ended.contains(id) }
 
   private func refuse(_ reason: String) {
     var refusal = response(Self.noWatch, revision: context.revision)
@@ -153,7 +158,7 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
 
   /// Silent about a watch that is not there.
   private func cancel(_ id: Int64) {
-    guard forget(id) != nil else { return }
+    guard forget(id) != nil || ended.remove(id) != nil else { return }
     session?.cancel(id)
     var canceled = response(id, revision: context.revision)
     canceled.canceled = true
@@ -186,6 +191,7 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
   /// etcd names the compact revision, no reason, and no revision in the header.
   func compacted(watch id: Int64, compactRevision: Int64, revision: Int64) {
     guard forget(id) != nil else { return }
+    ended.insert(id)
     var message = response(id, revision: 0)
     message.canceled = true
     message.compactRevision = compactRevision

@@ -80,6 +80,7 @@ final class RecordingSink: WatchSink {
 
   private struct State {
     var items: [Item] = []
+    var previousValues: [Int64: [String?]] = [:]
     var pendingBytes = 0
   }
 
@@ -90,6 +91,9 @@ final class RecordingSink: WatchSink {
     items.flatMap { item -> [String] in if case .events(_, let keys) = item { keys } else { [] } }
   }
 
+  /// By watch: of each of its events, the value before.
+  var previousValues: [Int64: [String?]] { state.withLock { $0.previousValues } }
+
   var pendingBytes: Int {
     get { state.withLock { $0.pendingBytes } }
     set { state.withLock { $0.pendingBytes = newValue } }
@@ -97,7 +101,10 @@ final class RecordingSink: WatchSink {
 
   func events(watch id: Int64, _ events: [KeyspaceEvent], revision: Int64) {
     let keys = events.map { ($0.kind == .put ? "" : "-") + $0.record.key.description }
-    state.withLock { $0.items.append(.events(watch: id, keys: keys)) }
+    state.withLock {
+      $0.items.append(.events(watch: id, keys: keys))
+      $0.previousValues[id, default: []] += events.map { $0.previous?.value.description }
+    }
   }
 
   func compacted(watch id: Int64, compactRevision: Int64, revision: Int64) {

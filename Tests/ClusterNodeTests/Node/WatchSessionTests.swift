@@ -53,6 +53,27 @@ import Testing
     await fixture.node.stop()
   }
 
+  @Test func thePreviousValueIsThatOfTheRevisionBeforeEvenWithinATransaction() async throws {
+    let fixture = try NodeFixture()
+    try await fixture.put("a", "old")
+    let watching = try await Watching(fixture.node)
+    _ = try await watching.on {
+      $0.create(WatchRequest(id: 1, range: .prefix("a"), startRevision: 0, wantsPrevious: true))
+    }
+    _ = try await fixture.propose(
+      .transaction(
+        TransactionRequest(success: [
+          .put(PutRequest("a", "new")), .put(PutRequest("ab", "new")), .delete(DeleteRequest(.prefix("a"))),
+        ])))
+    _ = try await watching.on {
+      $0.create(WatchRequest(id: 2, range: .from("a"), startRevision: 3, wantsPrevious: true, filtersPuts: true))
+    }
+    #expect(try await eventually { watching.sink.items.count >= 2 })
+    #expect(watching.sink.previousValues[1] == ["old", nil, "old", nil], "live: two puts, two deletes")
+    #expect(watching.sink.previousValues[2] == ["old", nil], "from history, the deletes alone")
+    await fixture.node.stop()
+  }
+
   @Test func aSlowReaderCostsBoundedMemoryAndMissesNothing() async throws {
     let fixture = try NodeFixture()
     let watching = try await Watching(fixture.node)

@@ -131,6 +131,20 @@ struct KVServiceTests {
     #expect(kept.header.revision == 4)
   }
 
+  @Test("A negative revision means the current one; in a transaction, one that was compacted")
+  func negativeRevision() throws {
+    for value in ["1", "2", "3"] { try client.put("a", value) }
+    _ = try client.compact(3)
+    let query = EtcdRangeRequest.with {
+      $0.key = bytes("a")
+      $0.revision = -1
+    }
+    #expect(try client.range { $0 = query }.kvs.map { text($0.value) } == ["3"])
+    #expect(throws: GRPCStatus(.outOfRange, "etcdserver: mvcc: required revision has been compacted")) {
+      try client.transact { $0.success = [EtcdRequestOp.with { $0.requestRange = query }] }
+    }
+  }
+
   @Test("A range over more keys than are read under the lock is whole, and honours its limit")
   func largeRange() throws {
     for number in 0..<1_500 { try client.put("k\(10_000 + number)", "\(number)") }

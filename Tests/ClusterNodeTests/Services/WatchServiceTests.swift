@@ -156,6 +156,30 @@ struct WatchServiceTests {
     #expect(answer.header.revision == 0 && answer.header.memberID == 7)
   }
 
+  @Test("The ID of a compacted watch stays taken until the client cancels it, which is answered once")
+  func idOfCompacted() throws {
+    _ = try create {
+      $0.key = bytes("a")
+      $0.startRevision = 1
+    }
+    try session().sink.compacted(watch: 0, compactRevision: 9, revision: 12)
+    _ = try call.take(EtcdWatchResponse.self)
+    let own: (inout EtcdWatchCreateRequest) -> Void = {
+      $0.key = bytes("a")
+      $0.watchID = 1
+    }
+    #expect(try create(own).watchID == 1)
+    try session().sink.compacted(watch: 1, compactRevision: 9, revision: 12)
+    _ = try call.take(EtcdWatchResponse.self)
+    #expect(try create(own).cancelReason == "mvcc: duplicate watch ID provided on the WatchStream")
+    #expect(try create { $0.key = bytes("a") }.watchID == 2)
+    cancel(1)
+    cancel(1)
+    let answers = try call.take(EtcdWatchResponse.self)
+    #expect(answers.map(\.watchID) == [1] && answers.map(\.canceled) == [true])
+    #expect(try create(own).watchID == 1)
+  }
+
   @Test("Progress on request speaks for the whole stream, one answer for each request")
   func progress() throws {
     requestProgress()

@@ -1,0 +1,143 @@
+"""etcd's API without generated stubs: message classes made by protoc when the run starts, methods called by name.
+
+Requests are plain dictionaries (so that a sequence can be printed, shrunk and replayed as JSON):
+  * bytes are text in Latin-1;
+  * a 64-bit field may hold a reference that is resolved when the request is sent:
+    "@now-1" and "@base+2" are revisions relative to the store's present one and to the sequence's first one,
+    "@auto0" is the first lease whose ID the server chose.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+
+PROTOS = Path(__file__).resolve().parents[2] / "Sources" / "EtcdAPI" / "Protos"
+CALL_SECONDS = 20
+SERVICES = ("KV", "Lease", "Watch")
+
+
+def load(folder):
+    """Compiles the repository's .proto files into `folder` and returns {method name: descriptor}."""
+    names = ["kv.proto", "auth.proto", "rpc.proto"]
+    subprocess.run(["protoc", f"--python_out={folder}", f"--proto_path={PROTOS}", *names], check=True)
+    sys.path.insert(0, str(folder))
+    import rpc_pb2
+    return {
+        method.name: method
+        for service in SERVICES for method in rpc_pb2.DESCRIPTOR.services_by_name[service].methods}
+
+
+def message(descriptor, fields, resolve):
+    """A message of this type filled from a dictionary."""
+    built = descriptor._concrete_class()
+    _fill(built, fields, resolve)
+    return built
+
+
+def _fill(target, fields, resolve):
+    for name, value in fields.items():
+        field = target.DESCRIPTOR.fields_by_name[name]
+        is_repeated = field.label == field.LABEL_REPEATED
+        if field.message_type is not None:
+            for item in value if is_repeated else [value]:
+                inner = getattr(target, name).add() if is_repeated else getattr(target, name)
+                inner.SetInParent()
+                _fill(inner, item, resolve)
+        elif is_repeated:
+            getattr(target, name).extend(value)
+        elif field.type == field.TYPE_BYTES:
+            setattr(target, name, value.encode("latin-1"))
+        else:
+            setattr(target, name, resolve(value) if isinstance(value, str) else value)
+
+
+def plain(received, lease_names=None):
+    """A received message as a dictionary. What only names the server is reduced to whether it is there."""
+    result = {}
+    for field, value in received.ListFields():
+        if field.name in ("cluster_id", "member_id", "raft_term"):
+            result[field.name] = "set"
+        elif field.label == field.LABEL_REPEATED:
+            result[field.name] = [_value(field, item, lease_names) for item in value]
+        else:
+            result[field.name] = _value(field, value, lease_names)
+    if len(received.UnknownFields()):
+        result["unknown fields"] = [unknown.field_number for unknown in received.UnknownFields()]
+    return result
+
+
+def _value(field, value, lease_names):
+    if field.message_type is not None:
+        return plain(value, lease_names)
+    if field.type == field.TYPE_BYTES:
+        return value.decode("latin-1")
+    if field.name in ("lease", "ID") and lease_names:
+        return lease_names.get(value, value)
+    return value
+
+
+class Resolver:
+    """What the references in a sequence stand for, at one server."""
+
+    def __init__(self, base):
+        self.base = self.now = base
+        self.auto_leases = []
+
+    def __call__(self, reference):
+        kind, number = re.fullmatch(r"@(now|base|auto)([+-]?\d+)", reference).groups()
+        if kind == "auto":
+            # A lease that was never granted has an ID that nobody has.
+            return self.auto_leases[int(number)] if int(number) < len(self.auto_leases) else 0x5EED_0000 + int(number)
+        return (self.now if kind == "now" else self.base) + int(number)
+
+    @property
+    def lease_names(self):
+        return {lease: f"@auto{index}" for index, lease in enumerate(self.auto_leases)}
+
+
+class Client:
+    """One server's methods by name."""
+
+    def __init__(self, port, methods):
+        self.methods = methods
+        self.channel = grpc.insecure_channel(
+            f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 1 << 26)])
+        self._callables = {}
+
+    def _callable(self, name):
+        if name not in self._callables:
+            method = self.methods[name]
+            make = self.channel.stream_stream if name in ("Watch", "LeaseKeepAlive") else self.channel.unary_unary
+            self._callables[name] = make(
+                f"/{method.containing_service.full_name}/{name}",
+                request_serializer=lambda request: request.SerializeToString(),
+                response_deserializer=method.output_type._concrete_class.FromString)
+        return self._callables[name]
+
+    def request(self, name, fields, resolve):
+        return message(self.methods[name].input_type, fields, resolve)
+
+    def start(self, name, request):
+        """Sends a request without waiting; a function that returns (response, None) or (None, error)."""
+        if name == "LeaseKeepAlive":
+            call = self._callable(name)(iter([request]), timeout=CALL_SECONDS)
+            outcome = lambda: next(call)
+        else:
+            outcome = self._callable(name).future(request, timeout=CALL_SECONDS).result
+        def finish():
+            try:
+                return outcome(), None
+            except grpc.RpcError as error:
+                return None, {"error": error.code().name, "message": error.details()}
+            except StopIteration:
+                return None, {"error": "the stream ended without an answer"}
+        return finish
+
+    def watch(self, requests):
+        return self._callable("Watch")(requests)
+
+    def close(self):
+        self.channel.close()
