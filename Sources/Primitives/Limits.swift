@@ -39,10 +39,8 @@ package enum Limits {
   package static let maxWatchersPerStream = 10_000
 
   // HTTP and gRPC
-  package static let maxHTTPHeaderBytes = 16 * 1024
   package static let maxHTTPBodyBytes = 8 * 1024 * 1024
   package static let maxConcurrentStreams = 1_000
-  package static let tlsHandshakeTimeoutMilliseconds: Int64 = 10_000
 
   // Sidecar
   package static let maxCacheKeyBytes = 1_024

@@ -21,18 +21,8 @@ package final class EtcdMetrics: Sendable {
 
   // For the node to feed
   package let proposalsFailed: MetricCounter
-  package let proposalsPending: MetricGauge
-  package let slowApplies: MetricCounter
-  package let slowReadIndexes: MetricCounter
-  package let slowWatchers: MetricGauge
   /// Seconds of one fsync of the log.
   package let walFsync: MetricHistogram
-  /// Seconds of one commit of the storage engine.
-  package let backendCommit: MetricHistogram
-  /// How far behind its deadline the latest expiry was.
-  package let expiryLagSeconds: MetricGauge
-  /// Share of time, 0 to 1, that the raft loop was not waiting.
-  package let raftLoopBusyRatio: MetricGauge
 
   package init(registry: MetricsRegistry = MetricsRegistry()) {
     self.registry = registry
@@ -50,19 +40,9 @@ package final class EtcdMetrics: Sendable {
     clientSentBytes = registry.counter("etcd_network_client_grpc_sent_bytes_total", "Bytes of answers to clients.")
 
     proposalsFailed = registry.counter("etcd_server_proposals_failed_total", "Proposals that failed.")
-    proposalsPending = registry.gauge("etcd_server_proposals_pending", "Proposals waiting to be committed.")
-    slowApplies = registry.counter("etcd_server_slow_apply_total", "Applies that took over 100 ms.")
-    slowReadIndexes = registry.counter("etcd_server_slow_read_indexes_total", "Read barriers that were slow.")
-    slowWatchers = registry.gauge("etcd_debugging_mvcc_slow_watcher_total", "Watches that are catching up.")
     let diskBounds = MetricHistogram.exponentialBounds(from: 0.001, factor: 2, count: 14)
     walFsync = registry.histogram(
       "etcd_disk_wal_fsync_duration_seconds", "Seconds of one fsync of the log.", upperBounds: diskBounds)
-    backendCommit = registry.histogram(
-      "etcd_disk_backend_commit_duration_seconds", "Seconds of one commit of the storage engine.",
-      upperBounds: diskBounds)
-    expiryLagSeconds = registry.gauge(
-      "leasehold_lease_expiry_lag_seconds", "Seconds from a lease's deadline to its expiry, the latest.")
-    raftLoopBusyRatio = registry.gauge("leasehold_raft_loop_busy_ratio", "Share of time the raft loop was busy.")
   }
 
   /// Adds what a scrape reads off the node itself.
