@@ -42,11 +42,11 @@ package struct BatchEncoder: Sendable {
     }
   }
 
-  package mutating func appendSnapshotMark(index: UInt64, term: UInt64, restartsLog: Bool) {
-    let size = LogLayout.snapshotMarkPayloadBytes
-    appendHead(.snapshotMark, payloadBytes: size, fixedBytes: size) {
-      $0.storeBytes(of: index.littleEndian, toByteOffset: 0, as: UInt64.self)
-      $0.storeBytes(of: term.littleEndian, toByteOffset: 8, as: UInt64.self)
+  package mutating func append(_ base: LogBase, restartsLog: Bool) {
+    let size = LogLayout.baseMarkPayloadBytes
+    appendHead(.baseMark, payloadBytes: size, fixedBytes: size) {
+      $0.storeBytes(of: base.index.littleEndian, toByteOffset: 0, as: UInt64.self)
+      $0.storeBytes(of: base.term.littleEndian, toByteOffset: 8, as: UInt64.self)
       $0.storeBytes(of: restartsLog ? 1 : 0, toByteOffset: 16, as: UInt8.self)
     }
   }

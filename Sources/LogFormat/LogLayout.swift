@@ -20,6 +20,9 @@
 ///
 /// The first batch of each segment repeats the vote, so that no older segment is needed for it.
 ///
+/// The log stands on a base: the entry up to which the state is durable elsewhere, in the storage engine. Segments whose
+/// entries all lie at or below it are removed, oldest first; the base is recorded before that.
+///
 /// Files are filled with zeros and synced before they become segments, so that fdatasync has no metadata to write, and
 /// so that a sector which a power cut kept from the disk reads as zeros: a batch is taken for torn only when such a
 /// blank sector lies where its damage is.
@@ -36,12 +39,10 @@
 /// | a batch is written and not yet synced   | as above, or all of it                         | cuts it, or keeps it: |
 /// |                                         |                                                | it was never reported |
 /// | a torn batch is being zeroed            | fewer of its sectors                           | cuts again            |
-/// | a snapshot is written                   | a `.tmp` file                                  | removes it            |
-/// | a snapshot is renamed                   | the new snapshot or not; the log is unchanged  | uses the newest       |
-/// | the snapshot's record is written        | the record or not                              | writes it again when  |
-/// |                                         |                                                | the log must be reset |
-/// | covered segments are removed            | any of them                                    | removes the rest      |
-/// | older snapshots are removed             | any of them                                    | keeps one spare       |
+/// | the engine commits                      | its state as before or as after                | replays what is behind|
+/// | the base's record is written            | the record or not                              | writes it again when  |
+/// |                                         |                                                | the log must restart  |
+/// | covered segments are removed            | the newest of them                             | goes on without them  |
 ///
 /// Everything else (a bad checksum with durable data behind it, a damaged head, a missing segment, a segment that does
 /// not continue its predecessor) no crash can cause: recovery refuses, and names file and offset.
@@ -55,14 +56,12 @@ package enum LogLayout {
   package static let markPayloadBytes = 16
   package static let entryHeadBytes = 17
   package static let votePayloadBytes = 24
-  package static let snapshotMarkPayloadBytes = 17
-  package static let snapshotHeadBytes = 48
+  package static let baseMarkPayloadBytes = 17
 
   /// The unit that a disk writes whole or not at all.
   package static let sectorBytes = 512
 
   static let segmentMagic: [UInt8] = Array("LHWALSEG".utf8)
-  static let snapshotMagic: [UInt8] = Array("LHSNAPSH".utf8)
 }
 
 /// What a record holds. 0 is no type: zeros are never a record.
@@ -70,5 +69,5 @@ package enum RecordType: UInt8, Sendable {
   case batchMark = 1
   case entry = 2
   case vote = 3
-  case snapshotMark = 4
+  case baseMark = 4
 }

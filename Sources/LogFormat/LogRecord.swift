@@ -32,11 +32,25 @@ package struct PersistentVote: Hashable, Sendable {
   package static let none = PersistentVote()
 }
 
+/// The entry up to which the state is durable outside of the log.
+package struct LogBase: Hashable, Sendable {
+  package var index: UInt64
+  package var term: UInt64
+
+  package init(index: UInt64, term: UInt64) {
+    self.index = index
+    self.term = term
+  }
+
+  /// Of an empty state.
+  package static let none = LogBase(index: 0, term: 0)
+}
+
 /// A record as the scanner finds it; an entry's payload stays where it is, as a range of the segment's bytes.
 package enum ScannedRecord: Hashable, Sendable {
   case entry(index: UInt64, term: UInt64, kind: UInt8, payload: Range<Int>)
   case vote(PersistentVote)
-  /// A snapshot up to this entry is durable. When the log did not contain that entry, it restarts behind it: all
-  /// entries before this record are void.
-  case snapshot(index: UInt64, term: UInt64, restartsLog: Bool)
+  /// The state up to this entry is durable elsewhere. When the log did not contain that entry, it restarts behind it:
+  /// all entries before this record are void.
+  case base(LogBase, restartsLog: Bool)
 }

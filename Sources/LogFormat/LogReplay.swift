@@ -1,10 +1,10 @@
 /// Builds the log from its records in the order in which they were written: an entry at or below the last index
-/// replaces it and all behind it; the mark of a received snapshot may restart the log.
+/// replaces it and all behind it; the mark of a base that the log did not lead up to restarts it.
 package struct LogReplay: Sendable {
-  /// The log holds the entries `base + 1 ... last`. The snapshot that it stands on must reach to `base` at least.
-  package private(set) var base: UInt64
+  /// The log holds the entries `start + 1 ... last`. The state that it continues must reach to `start` at least.
+  package private(set) var start: UInt64
   package private(set) var vote = PersistentVote.none
-  /// Entries from `base + 1` on; those at or below `payloadFloor` without payload, since a snapshot covers them.
+  /// Entries from `start + 1` on; those at or below `payloadFloor` without payload, since the base covers them.
   package private(set) var records: [LogRecord] = []
   private let payloadFloor: UInt64
 
@@ -22,27 +22,27 @@ package struct LogReplay: Sendable {
 
   /// - Parameter firstIndex: of the oldest segment's head.
   package init(firstIndex: UInt64, payloadFloor: UInt64) {
-    self.base = firstIndex - 1
+    start = firstIndex - 1
     self.payloadFloor = payloadFloor
   }
 
-  package var last: UInt64 { base + UInt64(records.count) }
+  package var last: UInt64 { start + UInt64(records.count) }
 
   /// The term of an entry that the log holds.
   package func term(at index: UInt64) -> UInt64? {
-    index > base && index <= last ? records[Int(index - base - 1)].term : nil
+    index > start && index <= last ? records[Int(index - start - 1)].term : nil
   }
 
   package mutating func apply(_ record: ScannedRecord, from bytes: [UInt8]) throws(Failure) {
     switch record {
     case .vote(let vote):
       self.vote = vote
-    case .snapshot(let index, _, let restartsLog):
-      if restartsLog { reset(to: index) }
+    case .base(let base, let restartsLog):
+      if restartsLog { reset(to: base.index) }
     case .entry(let index, let term, let kind, let payload):
       guard index > 0 else { throw .zeroIndex }
       guard index - 1 <= last else { throw .gap(index: index, expected: last + 1) }
-      if index <= base {
+      if index <= start {
         // The segment was begun at a higher index than it then rewrote the log from, and its elders are gone.
         reset(to: index - 1)
       } else if index <= last {
@@ -53,20 +53,20 @@ package struct LogReplay: Sendable {
     }
   }
 
-  /// Whether a snapshot up to this entry agrees with the log (thesis §5.3: only then is the log behind it kept). One
-  /// that ends where the log starts, or before, does: its mark has been read.
-  package func contains(index: UInt64, term: UInt64) -> Bool {
-    index <= base || self.term(at: index) == term
+  /// Whether a base agrees with the log (thesis §5.3: only then is the log behind it kept). One that ends where the log
+  /// starts, or before, does: it was recorded when older segments went.
+  package func contains(_ base: LogBase) -> Bool {
+    base.index <= start || term(at: base.index) == base.term
   }
 
   package mutating func reset(to index: UInt64) {
-    base = index
+    start = index
     records = []
   }
 
-  /// The entries behind a snapshot that the log covers (`base <= index`).
+  /// The entries behind one that the log reaches back to (`start <= index`).
   package func records(behind index: UInt64) -> [LogRecord] {
-    precondition(index >= base)
-    return Array(records.dropFirst(Int(min(index - base, UInt64(records.count)))))
+    precondition(index >= start)
+    return Array(records.dropFirst(Int(min(index - start, UInt64(records.count)))))
   }
 }

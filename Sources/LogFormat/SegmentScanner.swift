@@ -187,9 +187,9 @@ package struct SegmentScanner {
         PersistentVote(
           term: load(UInt64.self, at: payload), vote: load(UInt64.self, at: payload + 8),
           commit: load(UInt64.self, at: payload + 16)))
-    case .snapshotMark where length == LogLayout.snapshotMarkPayloadBytes && bytes[payload + 16] <= 1:
-      return .snapshot(
-        index: load(UInt64.self, at: payload), term: load(UInt64.self, at: payload + 8),
+    case .baseMark where length == LogLayout.baseMarkPayloadBytes && bytes[payload + 16] <= 1:
+      return .base(
+        LogBase(index: load(UInt64.self, at: payload), term: load(UInt64.self, at: payload + 8)),
         restartsLog: bytes[payload + 16] == 1)
     default:
       return nil

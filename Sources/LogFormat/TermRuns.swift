@@ -4,6 +4,10 @@ package struct TermRuns: Sendable {
 
   package init() {}
 
+  package init(startingWith base: LogBase) {
+    if base.index > 0 { runs = [(base.index, base.term)] }
+  }
+
   /// Takes the entry behind the last one, or one that replaces the log from there on.
   package mutating func append(index: UInt64, term: UInt64) {
     while let last = runs.last, last.firstIndex >= index { runs.removeLast() }

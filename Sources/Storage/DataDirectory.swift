@@ -17,15 +17,15 @@ package struct MemberIdentity: Hashable, Sendable {
   }
 }
 
-/// A member's place on the disk, held by one process: `<data-dir>/member` with `wal`, `snap`, `VERSION`, `IDENTITY` and
+/// A member's place on the disk, held by one process: `<data-dir>/member` with `wal`, `state`, `VERSION`, `IDENTITY` and
 /// `LOCK`, all of mode 0700 and 0600. The lock is flock's, so it ends with the process, however that ends.
 package final class DataDirectory: Sendable {
-  package static let version = "leasehold 1"
+  package static let version = "leasehold 2"
 
   package let path: String
   package var memberPath: String { "\(path)/member" }
   package var walPath: String { "\(memberPath)/wal" }
-  package var snapshotPath: String { "\(memberPath)/snap" }
+  package var statePath: String { "\(memberPath)/state" }
   /// nil until `establish` has been called once.
   package let recordedIdentity: MemberIdentity?
   private let lockDescriptor: Int32
@@ -101,7 +101,8 @@ package final class DataDirectory: Sendable {
   private static func settleVersion(_ member: String) throws(StorageError) {
     let file = "\(member)/VERSION"
     guard let text = try readFile(file) else {
-      for name in ["wal", "snap"] {
+      // etcd has wal and snap.
+      for name in ["wal", "snap", "state"] {
         if let first = try content("\(member)/\(name)").min() {
           throw .foreignDirectory(path: member, reason: "it has \(name)/\(first) and no VERSION file")
         }

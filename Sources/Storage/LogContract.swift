@@ -1,17 +1,16 @@
 import LogFormat
 
+package typealias LogBase = LogFormat.LogBase
 package typealias LogRecord = LogFormat.LogRecord
 package typealias PersistentVote = LogFormat.PersistentVote
 
-/// What recovery found: the newest readable snapshot and the log behind it.
+/// What recovery found: the log behind the base that it was opened with.
 package struct RecoveredLog: Sendable {
-  /// `commit` lies between the snapshot's index and the last record's.
+  /// `commit` lies between the base's index and the last record's.
   package var vote: PersistentVote
-  /// nil on a fresh directory.
-  package var snapshot: (index: UInt64, term: UInt64, bytes: [UInt8])?
-  /// Ascending without gaps, from the snapshot's index + 1 (from 1 without a snapshot).
+  /// Ascending without gaps, from the base's index + 1.
   package var records: [LogRecord]
-  /// Worth telling the operator: a torn batch that was cut, a corrupt snapshot that the log made good.
+  /// Worth telling the operator: a torn batch that was cut.
   package var warnings: [String] = []
 }
 
@@ -21,7 +20,7 @@ package struct LogAppend: Sendable {
   /// nil when unchanged.
   package var vote: PersistentVote?
   /// Ascending without gaps. A first index at or below the last one replaces the log from there; it is never above
-  /// last + 1, nor at or below the newest snapshot.
+  /// last + 1, nor at or below the base.
   package var records: [LogRecord]
   /// Called on the log thread after the fsync.
   package var completion: @Sendable () -> Void

@@ -27,16 +27,14 @@ package struct LogMetrics: Hashable, Sendable {
 final class LogGauges: Sendable {
   private struct State {
     var metrics = LogMetrics()
-    /// Log bytes of which no snapshot is newer, and all bytes ever appended or recovered.
     var appendedBytes: Int64 = 0
-    var coveredBytes: Int64 = 0
   }
 
   private let state = Mutex(State())
 
   var metrics: LogMetrics { state.withLock { $0.metrics } }
+  /// Recovered or written since.
   var appendedBytes: Int64 { state.withLock { $0.appendedBytes } }
-  var bytesSinceSnapshot: Int64 { state.withLock { $0.appendedBytes - $0.coveredBytes } }
 
   func noteBatch(bytes: Int, records: Int, sync: Duration?) {
     state.withLock { state in
@@ -50,7 +48,4 @@ final class LogGauges: Sendable {
 
   func noteSegments(_ count: Int) { state.withLock { $0.metrics.segmentCount = count } }
   func noteRecovered(bytes: Int64) { state.withLock { $0.appendedBytes += bytes } }
-  func noteSnapshot(coveringBytes: Int64) {
-    state.withLock { $0.coveredBytes = max($0.coveredBytes, coveringBytes) }
-  }
 }

@@ -1,13 +1,14 @@
 import LogFormat
 import Primitives
 
-/// Reads what a crash left: the newest usable snapshot and the records behind it. Cuts a torn batch, clears away what
-/// was unfinished, and refuses a log in which something durable is damaged.
+/// Reads what a crash left: the records behind the base. Cuts a torn batch, clears away what was unfinished, and refuses
+/// a log in which something durable is damaged, or that does not reach back to the base.
 struct LogRecovery {
   private let disk: any Disk
-  private let options: LogOptions
   private let walDirectory: String
-  private let snapshots: SnapshotFiles
+  private let base: LogBase
+  /// false: nothing on the disk is changed.
+  private let repairs: Bool
 
   private var position = LogWriter.Position()
   private var warnings: [String] = []
@@ -15,25 +16,26 @@ struct LogRecovery {
   struct Result {
     var recovered: RecoveredLog
     var position: LogWriter.Position
-    /// The log must first record the snapshot, because what it holds does not lead up to it.
+    /// The log must first record the base, because what it holds does not lead up to it.
     var mustNoteRestart: Bool
   }
 
-  /// - Parameter directory: the member's directory, which holds (or will hold) `wal` and `snap`.
-  init(disk: any Disk, directory: String, options: LogOptions) {
+  /// - Parameters:
+  ///   - directory: the member's directory, which holds (or will hold) `wal`.
+  ///   - base: where the stored state ends.
+  init(disk: any Disk, directory: String, base: LogBase, repairs: Bool = true) {
     self.disk = disk
-    self.options = options
+    self.base = base
+    self.repairs = repairs
     walDirectory = "\(directory)/wal"
-    snapshots = SnapshotFiles(disk: disk, directory: "\(directory)/snap", options: options)
   }
 
   /// Creates what is missing and removes what is unfinished.
   static func prepare(_ directory: String, disk: any Disk) throws(StorageError) {
     do throws(DiskFailure) {
-      for path in ["\(directory)/wal", "\(directory)/snap"] {
-        try disk.createDirectory(path)
-        for name in try disk.list(path) where name.hasSuffix(temporarySuffix) { try disk.remove("\(path)/\(name)") }
-      }
+      let path = "\(directory)/wal"
+      try disk.createDirectory(path)
+      for name in try disk.list(path) where name.hasSuffix(temporarySuffix) { try disk.remove("\(path)/\(name)") }
       try disk.syncDirectory(directory)
     } catch {
       throw .io(error)
@@ -41,25 +43,27 @@ struct LogRecovery {
   }
 
   mutating func run() throws(StorageError) -> Result {
-    let loaded = try snapshots.loadNewest()
-    let snapshotIndex = loaded?.head.index ?? 0
     let files = try segmentFiles()
     guard let first = files.run.first else {
-      if let loaded {
+      guard base == .none else {
         throw .incompleteLog(
-          directory: walDirectory, reason: "there is snapshot \(loaded.head.fileName) and no log file beside it")
+          directory: walDirectory, reason: "the stored state ends at entry \(base.index), and there is no log file")
       }
       return Result(
-        recovered: RecoveredLog(vote: .none, snapshot: nil, records: []), position: position, mustNoteRestart: false)
+        recovered: RecoveredLog(vote: .none, records: []), position: position, mustNoteRestart: false)
     }
-    var replay = LogReplay(firstIndex: first.firstIndex, payloadFloor: snapshotIndex)
+    var replay = LogReplay(firstIndex: first.firstIndex, payloadFloor: base.index)
     for (order, file) in files.run.enumerated() {
       try read(file.name, isNewest: order == files.run.count - 1, into: &replay)
     }
-    try checkCoverage(replay, loaded, first: first.name)
-    try setAside(loaded?.damaged ?? [])
-    try removeLeftovers(files.older)
-    return try finish(replay, loaded)
+    guard replay.start <= base.index else {
+      throw .incompleteLog(
+        directory: walDirectory,
+        reason: "its oldest usable entry is \(replay.start + 1) (\(first.name)), "
+          + (base == .none ? "and nothing is stored" : "the stored state ends at \(base.index)"))
+    }
+    if repairs { try removeLeftovers(files.older) }
+    return finish(replay)
   }
 
   private typealias SegmentFile = (name: String, number: UInt64, firstIndex: UInt64)
@@ -127,6 +131,10 @@ struct LogRecovery {
       throw .corruptLog(file: path, offset: offset, reason: "\(damage)")
     case .torn(let offset):
       let end = (bytes.lastIndex { $0 != 0 } ?? offset) + 1
+      guard repairs else {
+        warnings.append("an unfinished write of \(end - offset) bytes at byte \(offset) of \(path) awaits the next start")
+        return
+      }
       do throws(DiskFailure) {
         try file.write([UInt8](repeating: 0, count: max(0, end - offset)), at: offset)
         try file.sync()
@@ -134,36 +142,6 @@ struct LogRecovery {
         throw .io(error)
       }
       warnings.append("cut an unfinished write of \(end - offset) bytes at byte \(offset) of \(path)")
-    }
-  }
-
-  /// The log must reach back to the snapshot that was readable.
-  private func checkCoverage(
-    _ replay: LogReplay, _ loaded: SnapshotFiles.Loaded?, first: String
-  ) throws(StorageError) {
-    let snapshotIndex = loaded?.head.index ?? 0
-    guard replay.base > snapshotIndex else { return }
-    if let damaged = loaded?.damaged.first {
-      throw .corruptSnapshot(file: "\(snapshots.directory)/\(damaged.file)", reason: "\(damaged.reason)")
-    }
-    throw .incompleteLog(
-      directory: walDirectory,
-      reason: "its oldest usable entry is \(replay.base + 1) (\(first)), "
-        + (snapshotIndex == 0 ? "and there is no snapshot" : "the newest snapshot ends at \(snapshotIndex)"))
-  }
-
-  /// Damaged snapshots that the log made good are kept under another name, for whoever wants to know why.
-  private mutating func setAside(_ damaged: [(file: String, reason: DecodingFailure)]) throws(StorageError) {
-    guard !damaged.isEmpty else { return }
-    do throws(DiskFailure) {
-      for (name, reason) in damaged {
-        let path = "\(snapshots.directory)/\(name)"
-        try disk.rename(path, to: "\(path).damaged")
-        warnings.append("snapshot \(path) is damaged (\(reason)): set aside, an older one and the log replace it")
-      }
-      try disk.syncDirectory(snapshots.directory)
-    } catch {
-      throw .io(error)
     }
   }
 
@@ -177,34 +155,20 @@ struct LogRecovery {
     }
   }
 
-  private mutating func finish(_ replay: LogReplay, _ loaded: SnapshotFiles.Loaded?) throws(StorageError) -> Result {
+  private mutating func finish(_ replay: LogReplay) -> Result {
     var replay = replay
-    var mustNote = false
-    if let head = loaded?.head, head.index > replay.last || !replay.contains(index: head.index, term: head.term) {
-      replay.reset(to: head.index)
-      mustNote = true
-    }
+    let mustNoteRestart = base.index > replay.last || !replay.contains(base)
+    if mustNoteRestart { replay.reset(to: base.index) }
     position.lastIndex = replay.last
-    position.snapshotIndex = loaded?.head.index ?? 0
-    position.spareIndex = try spareIndex(base: replay.base)
-    for record in replay.records { position.terms.append(index: record.index, term: record.term) }
+    position.base = base
+    position.terms = TermRuns(startingWith: base)
+    let records = replay.records(behind: base.index)
+    for record in records { position.terms.append(index: record.index, term: record.term) }
     var vote = replay.vote
-    vote.commit = min(max(vote.commit, position.snapshotIndex), position.lastIndex)
+    vote.commit = min(max(vote.commit, base.index), position.lastIndex)
     position.vote = vote
     return Result(
-      recovered: RecoveredLog(
-        vote: vote, snapshot: loaded.map { ($0.head.index, $0.head.term, $0.body) },
-        records: replay.records(behind: position.snapshotIndex), warnings: warnings),
-      position: position, mustNoteRestart: mustNote)
-  }
-
-  /// The index of the snapshot before the newest, when the log reaches back to it.
-  private func spareIndex(base: UInt64) throws(StorageError) -> UInt64 {
-    do throws(DiskFailure) {
-      let spare = try snapshots.list().dropFirst().first.flatMap { SnapshotHead.parse(fileName: $0) }
-      return spare.map { $0.index >= base ? $0.index : 0 } ?? 0
-    } catch {
-      throw .io(error)
-    }
+      recovered: RecoveredLog(vote: vote, records: records, warnings: warnings), position: position,
+      mustNoteRestart: mustNoteRestart)
   }
 }

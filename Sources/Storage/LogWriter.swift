@@ -14,11 +14,8 @@ final class LogWriter {
     var chain: UInt32 = 0
     var nextBatch: UInt64 = 1
     var vote = PersistentVote.none
-    /// The last entry's index, and the newest snapshot's.
     var lastIndex: UInt64 = 0
-    var snapshotIndex: UInt64 = 0
-    /// The older snapshot that is kept beside it; the log keeps reaching back to it.
-    var spareIndex: UInt64 = 0
+    var base = LogBase.none
     var terms = TermRuns()
   }
 
@@ -64,35 +61,35 @@ final class LogWriter {
     try flush()
   }
 
-  /// Records that a snapshot up to this entry is durable. A log that does not contain that entry restarts behind it
-  /// (thesis §5.3).
-  /// - Returns: files of segments that no kept snapshot needs any more.
-  func noteSnapshot(index: UInt64, term: UInt64) throws(DiskFailure) -> [String] {
-    guard index > position.snapshotIndex else { return [] }
-    let agrees = index <= position.lastIndex && position.terms.term(at: index) == term
-    return try writeSnapshotMark(index: index, term: term, restartsLog: !agrees)
+  /// Takes note that the state up to this entry is durable elsewhere. Writes only when a segment can go, or when the log
+  /// does not contain that entry: then it restarts behind it (thesis §5.3).
+  /// - Returns: files of segments that nobody needs any more, oldest first.
+  func noteBase(_ base: LogBase) throws(DiskFailure) -> [String] {
+    guard base.index > position.base.index else { return [] }
+    let agrees = base.index <= position.lastIndex && position.terms.term(at: base.index) == base.term
+    guard agrees else { return try noteRestart(behind: base) }
+    position.base = base
+    position.terms.removeBelow(base.index)
+    guard coversOldestSegment(base) else { return [] }
+    try writeMark(base, restartsLog: false)
+    return forgetCoveredSegments()
   }
 
-  /// As above, for a snapshot that recovery found unrecorded and contradicting the log.
-  func noteRestart(index: UInt64, term: UInt64) throws(DiskFailure) -> [String] {
-    try writeSnapshotMark(index: index, term: term, restartsLog: true)
+  /// As above, for a base that recovery found to contradict the log.
+  func noteRestart(behind base: LogBase) throws(DiskFailure) -> [String] {
+    try writeMark(base, restartsLog: true)
+    position.base = base
+    position.lastIndex = base.index
+    position.terms = TermRuns(startingWith: base)
+    return forgetCoveredSegments()
   }
 
-  private func writeSnapshotMark(index: UInt64, term: UInt64, restartsLog: Bool) throws(DiskFailure) -> [String] {
+  private func writeMark(_ base: LogBase, restartsLog: Bool) throws(DiskFailure) {
     try flush()
-    try makeRoom(LogLayout.recordHeadBytes + LogLayout.snapshotMarkPayloadBytes)
-    encoder.appendSnapshotMark(index: index, term: term, restartsLog: restartsLog)
+    try makeRoom(LogLayout.recordHeadBytes + LogLayout.baseMarkPayloadBytes)
+    encoder.append(base, restartsLog: restartsLog)
     waitingRecords += 1
     try flush()
-    // A log that starts anew cannot continue an older snapshot.
-    position.spareIndex = restartsLog ? 0 : position.snapshotIndex
-    position.snapshotIndex = index
-    if restartsLog {
-      position.lastIndex = index
-      position.terms = TermRuns()
-    }
-    position.terms.removeBelow(index)
-    return forgetCoveredSegments()
   }
 
   func close() {
@@ -129,8 +126,8 @@ final class LogWriter {
       first.index <= position.lastIndex + 1,
       "append of entry \(first.index) leaves a gap behind entry \(position.lastIndex)")
     precondition(
-      first.index > position.snapshotIndex,
-      "append of entry \(first.index) would change the snapshot up to \(position.snapshotIndex)")
+      first.index > position.base.index,
+      "append of entry \(first.index) would change the base, entry \(position.base.index)")
     var expected = first.index
     for record in request.records {
       precondition(record.index == expected, "append with a gap before entry \(record.index)")
@@ -204,14 +201,14 @@ final class LogWriter {
     waitingRecords += 1
   }
 
-  /// A segment is covered when its successor starts at or below the first entry behind the snapshot. The log keeps
-  /// reaching back to the spare snapshot, which is worth nothing otherwise.
+  /// A segment is covered when its successor starts at or below the first entry behind the base.
+  private func coversOldestSegment(_ base: LogBase) -> Bool {
+    position.segments.count > 1 && position.segments[1].firstIndex <= base.index + 1
+  }
+
   private func forgetCoveredSegments() -> [String] {
-    let needed = position.spareIndex > 0 ? position.spareIndex : position.snapshotIndex
     var files: [String] = []
-    while position.segments.count > 1, position.segments[1].firstIndex <= needed + 1 {
-      files.append(position.segments.removeFirst().fileName)
-    }
+    while coversOldestSegment(position.base) { files.append(position.segments.removeFirst().fileName) }
     gauges.noteSegments(position.segments.count)
     return files
   }

@@ -9,9 +9,8 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
   case io(DiskFailure)
   /// A damaged log. `offset` is in bytes from the start of the file.
   case corruptLog(file: String, offset: Int, reason: String)
-  /// A segment is missing, or the log does not reach back to any readable snapshot.
+  /// A segment is missing: the log does not reach back to where the stored state ends.
   case incompleteLog(directory: String, reason: String)
-  case corruptSnapshot(file: String, reason: String)
   /// A directory or file of another format version.
   case otherVersion(path: String, found: String, supported: String)
   /// A directory that something else has written.
@@ -30,8 +29,6 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
       "log file \(file) is damaged at byte \(offset): \(reason); \(Self.remedy)"
     case .incompleteLog(let directory, let reason):
       "the log in \(directory) is incomplete: \(reason); \(Self.remedy)"
-    case .corruptSnapshot(let file, let reason):
-      "snapshot \(file) is damaged: \(reason), and the log no longer reaches back to an older one; \(Self.remedy)"
     case .otherVersion(let path, let found, let supported):
       "\(path) has format version \(found), this program reads version \(supported): use the program that wrote it"
     case .foreignDirectory(let path, let reason):
@@ -53,7 +50,7 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
 
 /// A disk that failed under the running log: what is durable is unknown from here on (a second fsync would report
 /// success for pages that the kernel has dropped), so the process stops. Recovery reads what really is on the disk.
-func stopProcess(_ failure: DiskFailure, while activity: String) -> Never {
+package func stopProcess(_ failure: DiskFailure, while activity: String) -> Never {
   let advice =
     failure.isOutOfSpace
     ? "the disk is full: free some space and start again" : "check the disk and start again"

@@ -3,32 +3,30 @@ import Primitives
 
 /// The member's log on its own thread: takes all that is queued, writes it with one pwrite, makes it durable with one
 /// fdatasync, and reports. While that thread has nothing to do, a caller may do the same in its place
-/// (`appendInPlace`). A second thread fills the next segment ahead of use, a third writes snapshots.
+/// (`appendInPlace`). A second thread fills the next segment ahead of use and removes those that nobody needs any more.
 ///
 /// A write or sync that fails stops the process with a clear message; it is never tried again.
 package final class WriteAheadLog: Sendable {
   private struct Queue {
     var appends: [LogAppend] = []
-    var snapshots: [SnapshotNote] = []
+    var bases: [BaseNote] = []
     var isClosed = false
     /// The log thread sleeps and must be woken.
     var isIdle = false
     /// A caller of `appendInPlace` has the writer; the log thread keeps its hands off it.
     var isLent = false
 
-    var isEmpty: Bool { appends.isEmpty && snapshots.isEmpty }
+    var isEmpty: Bool { appends.isEmpty && bases.isEmpty }
   }
 
-  /// A snapshot whose file is durable, on its way into the log.
-  private struct SnapshotNote: Sendable {
-    var index: UInt64
-    var term: UInt64
+  private struct BaseNote: Sendable {
+    var base: LogBase
     /// Called on the log thread with the segments that can go.
     var recorded: @Sendable ([String]) -> Void
   }
 
   private enum Work {
-    case write([LogAppend], [SnapshotNote])
+    case write([LogAppend], [BaseNote])
     case end
   }
 
@@ -37,30 +35,23 @@ package final class WriteAheadLog: Sendable {
   /// Used by the log thread, or by the caller to whom it is lent.
   private nonisolated(unsafe) let writer: LogWriter
   private let preparer: SerialWorker
-  private let snapshotWorker: SerialWorker
   private let supply: SegmentSupply
-  private let snapshots: SnapshotFiles
   private let gauges: LogGauges
   private let disk: any Disk
   private let walDirectory: String
   private let options: LogOptions
 
-  package static func open(
-    directory: String, segmentBytes: Int
-  ) throws(StorageError) -> (WriteAheadLog, RecoveredLog) {
-    try open(directory: directory, options: LogOptions(segmentBytes: segmentBytes))
-  }
-
   /// Recovers the log and starts its threads.
-  /// - Parameter directory: the member's directory (`DataDirectory.memberPath`); `wal` and `snap` are created in it
-  ///   when they are missing.
+  /// - Parameters:
+  ///   - directory: the member's directory (`DataDirectory.memberPath`); `wal` is created in it when it is missing.
+  ///   - base: the entry up to which the state is durable elsewhere.
   package static func open(
-    directory: String, options: LogOptions = LogOptions(), disk: any Disk = POSIXDisk()
+    directory: String, base: LogBase, options: LogOptions = LogOptions(), disk: any Disk = POSIXDisk()
   ) throws(StorageError) -> (WriteAheadLog, RecoveredLog) {
     let preparer = SerialWorker(name: "wal-prepare")
     do throws(StorageError) {
       let (core, recovered) = try SynchronousLog.open(
-        directory: directory, options: options, disk: disk, worker: preparer)
+        directory: directory, base: base, options: options, disk: disk, worker: preparer)
       let log = WriteAheadLog(
         core: core, directory: directory, options: options, disk: disk, preparer: preparer)
       return (log, recovered)
@@ -78,9 +69,7 @@ package final class WriteAheadLog: Sendable {
     self.preparer = preparer
     walDirectory = "\(directory)/wal"
     supply = core.supply
-    snapshots = core.snapshots
     gauges = core.gauges
-    snapshotWorker = SerialWorker(name: "snapshot")
     let queue = Monitor(Queue())
     self.queue = queue
     // From here on the queue says whose the writer is.
@@ -115,60 +104,41 @@ package final class WriteAheadLog: Sendable {
     }
   }
 
-  /// Makes a snapshot of the state after entry `index` durable, on a thread of its own, then removes the segments and
-  /// older snapshots that it makes superfluous (one spare and the log behind it are kept).
+  /// The state up to this entry is durable elsewhere: segments that hold nothing else are removed, in the background.
+  /// Costs a write only when one can go.
   ///
-  /// When the log does not contain that entry (a snapshot received from a leader), the log restarts behind it; entries
-  /// behind such a snapshot may be appended only after `completion`.
-  /// - Parameter completion: called on the snapshot thread.
-  package func installSnapshot(
-    index: UInt64, term: UInt64, bytes: [UInt8], completion: @escaping @Sendable () -> Void = {}
-  ) {
-    installSnapshot(index: index, term: term, encoding: { bytes }, completion: completion)
-  }
-
-  /// As above; `encoding` makes the bytes on the snapshot thread.
-  package func installSnapshot(
-    index: UInt64, term: UInt64, encoding: @escaping @Sendable () -> [UInt8],
-    completion: @escaping @Sendable () -> Void = {}
-  ) {
-    let covered = gauges.appendedBytes
-    snapshotWorker.run { [self] in
-      Self.stopOnFailure("writing a snapshot") { () throws(DiskFailure) in
-        try snapshots.save(index: index, term: term, body: encoding())
-      }
-      let note = SnapshotNote(index: index, term: term) { [self] segments in
-        gauges.noteSnapshot(coveringBytes: covered)
-        snapshotWorker.run { [self] in
-          Self.stopOnFailure("removing what a snapshot covers") { () throws(DiskFailure) in
-            try SynchronousLog.clearAway(
-              segments, in: walDirectory, snapshots: snapshots, disk: disk, options: options)
-          }
-          completion()
+  /// When the log does not contain that entry (a state received from a leader), the log restarts behind it; entries
+  /// behind it may be appended only after `completion`.
+  /// - Parameter completion: called when all is done.
+  package func noteBase(_ base: LogBase, completion: @escaping @Sendable () -> Void = {}) {
+    let note = BaseNote(base: base) { [self] segments in
+      if segments.isEmpty { return completion() }
+      preparer.run { [self] in
+        Self.stopOnFailure("removing what is stored elsewhere") { () throws(DiskFailure) in
+          try SynchronousLog.clearAway(segments, in: walDirectory, disk: disk, options: options)
         }
+        completion()
       }
-      queue.change { state in
-        guard !state.isClosed else { return false }
-        state.snapshots.append(note)
-        return state.isIdle
-      }
+    }
+    queue.change { state in
+      guard !state.isClosed else { return false }
+      state.bases.append(note)
+      return state.isIdle
     }
   }
 
-  /// Bytes appended since the newest snapshot was begun.
-  package var totalBytes: Int64 { gauges.bytesSinceSnapshot }
+  /// Bytes of the log recovered or appended so far; never falls.
+  package var appendedBytes: Int64 { gauges.appendedBytes }
 
   package var metrics: LogMetrics { gauges.metrics }
 
-  /// Writes and reports what is queued, then ends the threads. A snapshot that is being written is finished or left out
-  /// as a whole. Call once, and not from a completion.
+  /// Writes and reports what is queued, then ends the threads. Call once, and not from a completion.
   package func close() {
     queue.change { state in
       state.isClosed = true
       return true
     }
     logThread.join()
-    snapshotWorker.close()
     preparer.close()
     supply.close()
   }
@@ -183,7 +153,7 @@ package final class WriteAheadLog: Sendable {
         stopOnFailure("writing the log") { () throws(DiskFailure) in
           try writer.commit(appends)
           for note in notes {
-            note.recorded(try writer.noteSnapshot(index: note.index, term: note.term))
+            note.recorded(try writer.noteBase(note.base))
           }
         }
       }
@@ -198,9 +168,9 @@ package final class WriteAheadLog: Sendable {
     state.isIdle = false
     defer {
       state.appends = []
-      state.snapshots = []
+      state.bases = []
     }
-    return .write(state.appends, state.snapshots)
+    return .write(state.appends, state.bases)
   }
 
   private static func stopOnFailure(_ activity: String, _ body: () throws(DiskFailure) -> Void) {

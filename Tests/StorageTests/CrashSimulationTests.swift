@@ -4,20 +4,21 @@ import Storage
 import Testing
 
 /// What a log should contain, told by the requests alone.
-private struct ModelLog: Equatable {
+private struct ModelLog {
   var vote = PersistentVote.none
-  var snapshot: (index: UInt64, term: UInt64, bytes: [UInt8])?
-  /// All entries behind the snapshot.
+  /// What the storage engine has made durable: the simulator remembers it, whatever the log's disk forgets.
+  var base = LogBase.none
+  /// All entries behind the base.
   var records: [LogRecord] = []
 
   mutating func apply(_ step: WorkloadStep) {
     switch step {
     case .append(let requests):
       for request in requests { apply(request) }
-    case .snapshot(let index, let term):
+    case .base(let index, let term, _):
       let agrees = records.contains { $0.index == index && $0.term == term }
       records = agrees ? records.filter { $0.index > index } : []
-      snapshot = (index, term, snapshotBytes(index, term))
+      base = LogBase(index: index, term: term)
     }
   }
 
@@ -30,34 +31,25 @@ private struct ModelLog: Equatable {
 
   /// The recovered commit index is held within the log's bounds.
   var expectedVote: PersistentVote {
-    let start = snapshot?.index ?? 0
     var vote = vote
-    vote.commit = min(max(vote.commit, start), records.last?.index ?? start)
+    vote.commit = min(max(vote.commit, base.index), last)
     return vote
   }
 
-  func matches(_ recovered: RecoveredLog) -> Bool {
-    recovered.vote == expectedVote && recovered.records == records && recovered.snapshot?.index == snapshot?.index
-      && recovered.snapshot?.term == snapshot?.term && recovered.snapshot?.bytes == snapshot?.bytes
-  }
+  var last: UInt64 { records.last?.index ?? base.index }
 
-  static func == (left: ModelLog, right: ModelLog) -> Bool {
-    left.vote == right.vote && left.records == right.records && left.snapshot?.index == right.snapshot?.index
-  }
+  func matches(_ recovered: RecoveredLog) -> Bool { recovered.vote == expectedVote && recovered.records == records }
 }
 
 private enum WorkloadStep {
   /// Requests of one group commit.
   case append([LogAppend])
-  case snapshot(index: UInt64, term: UInt64)
+  /// The engine commits the state up to this entry; the log is told, or hears of it only when it is opened again.
+  case base(index: UInt64, term: UInt64, isTold: Bool = true)
 }
 
-private func snapshotBytes(_ index: UInt64, _ term: UInt64) -> [UInt8] {
-  [UInt8](repeating: UInt8(truncatingIfNeeded: index &* 7 &+ term) | 1, count: 700 + Int(index))
-}
-
-/// Appends small and large, votes, group commits, segment rolls, truncation, a record larger than a segment, snapshots
-/// of the own log, and one that was received and voids the log.
+/// Appends small and large, votes, group commits, segment rolls, truncation, a record larger than a segment, commits of
+/// the state that the log leads up to, and of one that was received and voids the log.
 private let workload: [WorkloadStep] = [
   .append([LogAppend(vote: PersistentVote(term: 1, vote: 7), records: [])]),
   .append([LogAppend(records: records(1...3))]),
@@ -68,19 +60,20 @@ private let workload: [WorkloadStep] = [
   ]),
   .append([LogAppend(vote: PersistentVote(term: 2, vote: 8, commit: 6), records: records(8...9, term: 2, bytes: 50))]),
   .append([LogAppend(records: records(10...12, term: 2, bytes: 1_200))]),
-  .snapshot(index: 9, term: 2),
+  .base(index: 9, term: 2),
   .append([LogAppend(records: records(13...13, term: 2, bytes: 9_000))]),
   .append([LogAppend(records: records(14...18, term: 2, bytes: 600)), LogAppend(records: records(19...20, term: 2))]),
-  .snapshot(index: 16, term: 2),
+  .base(index: 14, term: 2, isTold: false),
+  .base(index: 16, term: 2),
   .append([
     LogAppend(vote: PersistentVote(term: 3, vote: 0, commit: 16), records: records(18...22, term: 3, bytes: 700))
   ]),
-  .snapshot(index: 40, term: 4),
+  .base(index: 40, term: 4),
   .append([
     LogAppend(vote: PersistentVote(term: 4, vote: 9, commit: 40), records: records(41...44, term: 4, bytes: 800))
   ]),
   .append([LogAppend(records: records(45...52, term: 4, bytes: 500))]),
-  .snapshot(index: 50, term: 4),
+  .base(index: 50, term: 4),
   .append([LogAppend(vote: PersistentVote(term: 4, vote: 9, commit: 51), records: records(53...54, term: 4))]),
 ]
 
@@ -90,20 +83,20 @@ private func randomWorkload(_ generator: inout SeededGenerator) -> [WorkloadStep
   var term: UInt64 = 1
   var steps: [WorkloadStep] = []
   for _ in 0..<Int.random(in: 5...25, using: &generator) {
-    let start = model.snapshot?.index ?? 0
-    let last = model.records.last?.index ?? start
+    let start = model.base.index
+    let last = model.last
     if Int.random(in: 0..<5, using: &generator) == 0 { term += 1 }
     let step: WorkloadStep
     switch Int.random(in: 0..<12, using: &generator) {
     case 0 where !model.records.isEmpty:
       let record = model.records.randomElement(using: &generator)!
-      step = .snapshot(index: record.index, term: record.term)
+      step = .base(index: record.index, term: record.term, isTold: Bool.random(using: &generator))
     case 1:
-      step = .snapshot(index: last + UInt64.random(in: 1...30, using: &generator), term: term)
+      step = .base(index: last + UInt64.random(in: 1...30, using: &generator), term: term)
     case 2 where !model.records.isEmpty && model.records[0].term < term:
-      // A received snapshot that contradicts an entry of the log.
+      // A received state that contradicts an entry of the log.
       let index = UInt64.random(in: start + 1...last, using: &generator)
-      step = .snapshot(index: index, term: term)
+      step = .base(index: index, term: term)
     default:
       var group: [LogAppend] = []
       var end = last
@@ -138,7 +131,7 @@ private func run(
   _ disk: SimulatedDisk, _ steps: [WorkloadStep] = workload, _ options: LogOptions = options
 ) -> Progress {
   var progress = Progress()
-  guard let (log, _) = try? SynchronousLog.open(directory: directory, options: options, disk: disk) else {
+  guard let (log, _) = try? SynchronousLog.open(directory: directory, base: .none, options: options, disk: disk) else {
     progress.possible = [progress.reported]
     return progress
   }
@@ -159,14 +152,12 @@ private func run(
       progress.reported = progress.possible[count.value]
       progress.possible.removeFirst(count.value)
       if !isDone { return progress }
-    case .snapshot(let index, let term):
-      var model = progress.reported
-      model.apply(step)
-      progress.possible.append(model)
-      guard (try? log.installSnapshot(index: index, term: term, bytes: snapshotBytes(index, term))) != nil else {
-        return progress
-      }
-      progress.reported = model
+    case .base(let index, let term, let isTold):
+      // Durable before the log hears of it, so there is no other state from here on.
+      progress.reported.apply(step)
+      progress.possible = [progress.reported]
+      guard isTold else { continue }
+      guard (try? log.noteBase(LogBase(index: index, term: term))) != nil else { return progress }
     }
   }
   progress.possible = [progress.reported]
@@ -180,28 +171,29 @@ private final class Counter: @unchecked Sendable {
 
 /// Opens the log, checks it against the states that are possible, and then uses it: append, close, open.
 private func checkRecovery(_ disk: SimulatedDisk, _ progress: Progress, _ label: String) throws {
-  let (log, recovered) = try SynchronousLog.open(directory: directory, options: options, disk: disk)
+  let base = progress.reported.base
+  let (log, recovered) = try SynchronousLog.open(directory: directory, base: base, options: options, disk: disk)
   let match = progress.possible.first { $0.matches(recovered) }
   guard var model = match else {
-    let found = "recovered \(recovered.records.map(\.index)), \(recovered.vote), \(recovered.snapshot?.index ?? 0)"
+    let found = "recovered \(recovered.records.map(\.index)), \(recovered.vote) behind \(base)"
     let reported = progress.reported
     Issue.record("\(label): \(found); reported \(reported.records.map(\.index)), \(reported.vote)")
     return
   }
-  let next = (model.records.last?.index ?? model.snapshot?.index ?? 0) + 1
+  let next = model.last + 1
   let more = LogAppend(
     vote: PersistentVote(term: 9, vote: 1, commit: next), records: records(next...next + 9, term: 9, bytes: 700))
   try log.append([more])
   log.close()
   model.apply(more)
-  let (again, second) = try SynchronousLog.open(directory: directory, options: options, disk: disk)
+  let (again, second) = try SynchronousLog.open(directory: directory, base: base, options: options, disk: disk)
   #expect(model.matches(second), "\(label): the log is not usable after recovery")
   again.close()
 }
 
 @Suite("Simulated crash at every step of the log")
 struct CrashSimulationTests {
-  @Test("The workload itself rolls segments, voids a log and removes what snapshots cover")
+  @Test("The workload itself rolls segments, voids a log and removes what is stored elsewhere")
   func workloadCoversAll() throws {
     let disk = SimulatedDisk()
     let progress = run(disk)
@@ -210,7 +202,6 @@ struct CrashSimulationTests {
     let segments = try disk.list("\(directory)/wal").filter { $0.hasSuffix(".wal") }
     #expect(segments.count >= 2)
     #expect(segments.allSatisfy { !$0.hasPrefix("0000000000000001-") })
-    #expect(try disk.list("\(directory)/snap").count == 2)
     try checkRecovery(disk, progress, "without a crash")
   }
 
@@ -247,7 +238,7 @@ struct CrashSimulationTests {
         var generator = SeededGenerator(seed: UInt64(operation * 100 + second))
         disk.losePower(tearing: true, generator: &generator)
         disk.crash(atOperation: second)
-        _ = try? SynchronousLog.open(directory: directory, options: options, disk: disk)
+        _ = try? SynchronousLog.open(directory: directory, base: progress.reported.base, options: options, disk: disk)
         disk.losePower(tearing: true, generator: &generator)
         do {
           try checkRecovery(disk, progress, "operation \(operation), then \(second)")
@@ -265,7 +256,8 @@ struct CrashSimulationTests {
     let progress = run(disk, workload, lazy)
     var generator = SeededGenerator(seed: 1)
     disk.losePower(tearing: false, generator: &generator)
-    let (_, recovered) = try SynchronousLog.open(directory: directory, options: options, disk: disk)
+    let (_, recovered) = try SynchronousLog.open(
+      directory: directory, base: progress.reported.base, options: options, disk: disk)
     #expect(!progress.reported.records.isEmpty)
     #expect(!progress.possible.contains { $0.matches(recovered) })
   }
@@ -290,7 +282,7 @@ struct CrashSimulationTests {
     disk.losePower(tearing: true, generator: &generator)
     if Bool.random(using: &generator) {
       disk.crash(atOperation: Int.random(in: 1...12, using: &generator))
-      _ = try? SynchronousLog.open(directory: directory, options: options, disk: disk)
+      _ = try? SynchronousLog.open(directory: directory, base: progress.reported.base, options: options, disk: disk)
       disk.losePower(tearing: true, generator: &generator)
     }
     do {

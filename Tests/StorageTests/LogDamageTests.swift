@@ -6,16 +6,12 @@ import Testing
 private let options = LogOptions(segmentBytes: 4_096)
 private let directory = "/member"
 
-private func open(_ disk: SimulatedDisk) throws -> (SynchronousLog, RecoveredLog) {
-  try SynchronousLog.open(directory: directory, options: options, disk: disk)
+private func open(_ disk: SimulatedDisk, base: LogBase = .none) throws -> (SynchronousLog, RecoveredLog) {
+  try SynchronousLog.open(directory: directory, base: base, options: options, disk: disk)
 }
 
 private func segments(_ disk: SimulatedDisk) throws -> [String] {
   try disk.list("\(directory)/wal").filter { $0.hasSuffix(".wal") }.sorted()
-}
-
-private func snapshots(_ disk: SimulatedDisk) throws -> [String] {
-  try disk.list("\(directory)/snap").sorted()
 }
 
 @Suite("Damage that no crash causes")
@@ -71,54 +67,61 @@ struct LogDamageTests {
     }
   }
 
-  @Test("A corrupt newest snapshot falls back to the spare, from which the log still leads on")
-  func fallbackToSpare() throws {
-    let disk = SimulatedDisk()
-    let (log, _) = try open(disk)
-    try log.append([LogAppend(records: records(1...20, bytes: 150))])
-    try log.installSnapshot(index: 10, term: 1, bytes: [1, 2, 3])
-    try log.append([LogAppend(records: records(21...40, bytes: 150))])
-    try log.installSnapshot(index: 30, term: 1, bytes: [4, 5, 6])
-    disk.flip("\(directory)/snap/" + (try snapshots(disk)[1]), at: 50)
-    let (again, recovered) = try open(disk)
-    #expect(recovered.snapshot?.index == 10)
-    #expect(recovered.records.map(\.index) == Array(11...40))
-    #expect(recovered.records == records(11...40, bytes: 150))
-    #expect(recovered.warnings.count == 1)
-    #expect(try snapshots(disk).contains { $0.hasSuffix(".damaged") })
-    try again.installSnapshot(index: 35, term: 1, bytes: [7])
-    #expect(try open(disk).1.snapshot?.index == 35)
-  }
-
-  @Test("A corrupt newest snapshot is refused when the log does not reach back to the spare")
-  func noFallback() throws {
-    let disk = SimulatedDisk()
-    let (log, _) = try open(disk)
-    try log.append([LogAppend(records: records(1...20, bytes: 150))])
-    try log.installSnapshot(index: 10, term: 1, bytes: [1, 2, 3])
-    try log.installSnapshot(index: 99, term: 5, bytes: [4, 5, 6])
-    try log.append([LogAppend(records: records(100...120, term: 5, bytes: 150))])
-    disk.flip("\(directory)/snap/" + (try snapshots(disk)[1]), at: 50)
-    let error = #expect(throws: StorageError.self) { try open(disk) }
-    guard case .corruptSnapshot = error else {
-      Issue.record("\(String(describing: error))")
-      return
-    }
-  }
-
-  @Test("A log without the snapshot it stands on, and a snapshot without a log, are refused")
+  @Test("A log that does not reach back to the stored state, and a stored state without a log, are refused")
   func halves() throws {
     let disk = SimulatedDisk()
     let (log, _) = try open(disk)
     try log.append([LogAppend(records: records(1...60, bytes: 150))])
     try log.append([LogAppend(records: records(61...90, bytes: 150))])
-    try log.installSnapshot(index: 80, term: 1, bytes: [1, 2, 3])
-    let snapshot = try snapshots(disk)[0]
-    try disk.rename("\(directory)/snap/\(snapshot)", to: "\(directory)/snap/elsewhere")
-    #expect(throws: StorageError.self) { try open(disk) }
-    try disk.rename("\(directory)/snap/elsewhere", to: "\(directory)/snap/\(snapshot)")
+    let base = LogBase(index: 80, term: 1)
+    try log.noteBase(base)
+    for lost in [LogBase.none, LogBase(index: 20, term: 1)] {
+      let error = #expect(throws: StorageError.self) { try open(disk, base: lost) }
+      guard case .incompleteLog = error else {
+        Issue.record("\(String(describing: error))")
+        return
+      }
+    }
+    #expect(try open(disk, base: base).1.records == records(81...90, bytes: 150))
     for name in try segments(disk) { try disk.remove("\(directory)/wal/\(name)") }
-    #expect(throws: StorageError.self) { try open(disk) }
+    #expect(throws: StorageError.self) { try open(disk, base: base) }
+  }
+
+  @Test("A log that ends before the stored state, or disagrees with it, restarts behind it and stays so")
+  func restart() throws {
+    for base in [LogBase(index: 99, term: 5), LogBase(index: 15, term: 3)] {
+      let disk = SimulatedDisk()
+      let (log, _) = try open(disk)
+      try log.append([LogAppend(records: records(1...20, bytes: 150))])
+      #expect(try open(disk, base: base).1.records.isEmpty)
+      let (again, recovered) = try open(disk, base: base)
+      #expect(recovered.records.isEmpty && recovered.vote.commit == base.index)
+      let next = records(base.index + 1...base.index + 3, term: 5)
+      try again.append([LogAppend(records: next)])
+      #expect(try open(disk, base: base).1.records == next)
+    }
+  }
+
+  @Test("An inspection reports an unfinished write and changes nothing")
+  func inspection() throws {
+    let disk = SimulatedDisk()
+    let (log, _) = try open(disk)
+    try log.append([LogAppend(records: records(1...5, bytes: 150))])
+    try log.append([LogAppend(records: records(6...9, bytes: 600))])
+    let path = "\(directory)/wal/" + (try segments(disk)[0])
+    let bytes = disk.bytes(path)
+    let end = (bytes.lastIndex { $0 != 0 } ?? 0) + 1
+    for offset in (end / 512 - 1) * 512..<(end / 512) * 512 where bytes[offset] != 0 {
+      disk.flip(path, at: offset, mask: bytes[offset])
+    }
+    let torn = disk.bytes(path)
+    let found = try LogInspection.run(directory: directory, base: .none, disk: disk)
+    #expect(found.entries == 1...5)
+    #expect(found.warnings.count == 1 && found.warnings[0].contains("unfinished write"))
+    #expect(disk.bytes(path) == torn)
+    #expect(throws: StorageError.self) {
+      try LogInspection.run(directory: directory, base: LogBase(index: 4, term: 1), disk: SimulatedDisk())
+    }
   }
 
   @Test("A segment of another format version is named as such")
@@ -139,9 +142,10 @@ struct LogDamageTests {
     for first in stride(from: UInt64(1), to: 200, by: 10) {
       try log.append([LogAppend(records: records(first...first + 9, term: 4, bytes: 150))])
     }
-    try log.installSnapshot(index: 195, term: 4, bytes: [9])
+    let base = LogBase(index: 195, term: 4)
+    try log.noteBase(base)
     #expect(try segments(disk).count <= 2)
-    let (_, recovered) = try open(disk)
+    let (_, recovered) = try open(disk, base: base)
     #expect(recovered.vote == PersistentVote(term: 4, vote: 2, commit: 195))
     #expect(recovered.records.map(\.index) == Array(196...200))
   }

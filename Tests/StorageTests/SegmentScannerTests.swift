@@ -165,7 +165,6 @@ struct SegmentScannerTests {
       }
       _ = try? scan(noise)
       _ = try? scan(Array(bytes.prefix(LogLayout.segmentHeadBytes)) + noise)
-      _ = try? SnapshotHead.decode(file: noise)
     }
   }
 
@@ -183,22 +182,6 @@ struct SegmentScannerTests {
     default:
       let start = starts.randomElement(using: &generator)!
       if start + 4 <= bytes.count { bytes.replaceSubrange(start..<start + 4, with: [0xff, 0xff, 0xff, 0xff]) }
-    }
-  }
-}
-
-@Suite("Snapshot head")
-struct SnapshotHeadTests {
-  @Test("Any flipped bit of a snapshot's file is found")
-  func flips() throws {
-    let body: [UInt8] = Array(0..<100)
-    let file = SnapshotHead(index: 17, term: 3, bodyBytes: 100).encoded(body: body) + body
-    #expect(try SnapshotHead.decode(file: file).index == 17)
-    for offset in file.indices {
-      var damaged = file
-      damaged[offset] ^= 0x20
-      #expect(throws: DecodingFailure.self) { try SnapshotHead.decode(file: damaged) }
-      #expect(throws: DecodingFailure.self) { try SnapshotHead.decode(file: Array(file.prefix(offset))) }
     }
   }
 }

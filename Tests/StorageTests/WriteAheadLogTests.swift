@@ -38,8 +38,8 @@ struct WriteAheadLogTests {
   @Test("Everything appended is reported, in order, and there again after close and open")
   func appendAndReopen() async throws {
     let place = TemporaryDirectory()
-    let (log, fresh) = try WriteAheadLog.open(directory: place.path, options: options)
-    #expect(fresh.records.isEmpty && fresh.snapshot == nil && fresh.vote == .none)
+    let (log, fresh) = try WriteAheadLog.open(directory: place.path, base: .none, options: options)
+    #expect(fresh.records.isEmpty && fresh.vote == .none)
     let reports = Reports()
     for index in UInt64(1)...2_000 {
       let vote = index % 50 == 0 ? PersistentVote(term: 1, vote: 1, commit: index - 1) : nil
@@ -50,9 +50,9 @@ struct WriteAheadLogTests {
     let metrics = log.metrics
     #expect(metrics.fsyncCount > 0 && metrics.fsyncCount <= 2_000)
     #expect(metrics.fsyncBuckets.reduce(0, +) == metrics.fsyncCount)
-    #expect(log.totalBytes > 400_000)
+    #expect(log.appendedBytes > 400_000)
     log.close()
-    let (again, recovered) = try WriteAheadLog.open(directory: place.path, options: options)
+    let (again, recovered) = try WriteAheadLog.open(directory: place.path, base: .none, options: options)
     #expect(recovered.records == records(1...2_000, bytes: 200))
     #expect(recovered.vote == PersistentVote(term: 1, vote: 1, commit: 1_999))
     again.close()
@@ -61,21 +61,21 @@ struct WriteAheadLogTests {
   @Test("A caller may write in place of the idle log thread; what both write is one log, in order")
   func appendInPlace() async throws {
     let place = TemporaryDirectory()
-    let (log, _) = try WriteAheadLog.open(directory: place.path, options: options)
+    let (log, _) = try WriteAheadLog.open(directory: place.path, base: .none, options: options)
     let reports = Reports()
     for index in UInt64(1)...600 {
       let request = LogAppend(records: records(index...index, bytes: 200)) { reports.note(index) }
       // In threes, so that an append in place finds the log thread now busy, now idle.
       if index % 3 == 0 { log.append(request) } else { log.appendInPlace(request) }
       if index % 9 == 0 { await reports.wait(for: Int(index)) }
-      if index == 300 { log.installSnapshot(index: 200, term: 1, encoding: { [7] }) }
+      if index == 300 { log.noteBase(LogBase(index: 200, term: 1)) }
     }
     log.close()
     #expect(reports.all == Array(1...600))
     log.appendInPlace(LogAppend(records: records(601...601)) { reports.note(601) })
     #expect(reports.all.count == 600)
-    let (again, recovered) = try WriteAheadLog.open(directory: place.path, options: options)
-    #expect(recovered.snapshot?.index == 200)
+    let (again, recovered) = try WriteAheadLog.open(
+      directory: place.path, base: LogBase(index: 200, term: 1), options: options)
     #expect(recovered.records == records(201...600, bytes: 200))
     again.close()
   }
@@ -83,7 +83,7 @@ struct WriteAheadLogTests {
   @Test("Close writes and reports what is queued")
   func closeDrains() throws {
     let place = TemporaryDirectory()
-    let (log, _) = try WriteAheadLog.open(directory: place.path, options: options)
+    let (log, _) = try WriteAheadLog.open(directory: place.path, base: .none, options: options)
     let reports = Reports()
     for index in UInt64(1)...500 { log.append(LogAppend(records: records(index...index)) { reports.note(index) }) }
     log.close()
@@ -92,10 +92,10 @@ struct WriteAheadLogTests {
     #expect(reports.all.count == 500)
   }
 
-  @Test("A snapshot is written beside the appends, and the segments below it go")
-  func snapshot() async throws {
+  @Test("Segments that are stored elsewhere go, beside the appends")
+  func base() async throws {
     let place = TemporaryDirectory()
-    let (log, _) = try WriteAheadLog.open(directory: place.path, options: options)
+    let (log, _) = try WriteAheadLog.open(directory: place.path, base: .none, options: options)
     let reports = Reports()
     for index in UInt64(1)...1_000 {
       log.append(LogAppend(records: records(index...index, bytes: 500)) { reports.note(index) })
@@ -103,33 +103,51 @@ struct WriteAheadLogTests {
     await reports.wait(for: 1_000)
     let before = log.metrics.segmentCount
     await withCheckedContinuation { continuation in
-      log.installSnapshot(index: 900, term: 1, encoding: { [UInt8](repeating: 3, count: 10_000) }) {
-        continuation.resume()
-      }
+      log.noteBase(LogBase(index: 900, term: 1)) { continuation.resume() }
       for index in UInt64(1_001)...1_100 { log.append(LogAppend(records: records(index...index, bytes: 500))) }
     }
     #expect(log.metrics.segmentCount < before)
-    #expect(log.totalBytes < 100_000)
     log.close()
-    let (again, recovered) = try WriteAheadLog.open(directory: place.path, options: options)
-    #expect(recovered.snapshot?.index == 900)
-    #expect(recovered.snapshot?.bytes == [UInt8](repeating: 3, count: 10_000))
+    let (again, recovered) = try WriteAheadLog.open(
+      directory: place.path, base: LogBase(index: 900, term: 1), options: options)
     #expect(recovered.records == records(901...1_100, bytes: 500))
     again.close()
   }
 
-  @Test("A received snapshot restarts the log behind it")
-  func receivedSnapshot() async throws {
+  @Test("A base with which nothing can go costs no write")
+  func baseWithoutWrite() async throws {
     let place = TemporaryDirectory()
-    let (log, _) = try WriteAheadLog.open(directory: place.path, options: options)
+    let (log, _) = try WriteAheadLog.open(directory: place.path, base: .none, options: options)
     log.append(LogAppend(records: records(1...10)))
     await withCheckedContinuation { continuation in
-      log.installSnapshot(index: 5_000, term: 8, bytes: [1]) { continuation.resume() }
+      log.append(LogAppend(records: records(11...12)) { continuation.resume() })
+    }
+    let before = log.metrics
+    for index in UInt64(1)...9 {
+      await withCheckedContinuation { continuation in
+        log.noteBase(LogBase(index: index, term: 1)) { continuation.resume() }
+      }
+    }
+    #expect(log.metrics.batchCount == before.batchCount)
+    log.close()
+    let (again, recovered) = try WriteAheadLog.open(
+      directory: place.path, base: LogBase(index: 9, term: 1), options: options)
+    #expect(recovered.records == records(10...12))
+    again.close()
+  }
+
+  @Test("A received state restarts the log behind it")
+  func receivedState() async throws {
+    let place = TemporaryDirectory()
+    let (log, _) = try WriteAheadLog.open(directory: place.path, base: .none, options: options)
+    log.append(LogAppend(records: records(1...10)))
+    await withCheckedContinuation { continuation in
+      log.noteBase(LogBase(index: 5_000, term: 8)) { continuation.resume() }
     }
     log.append(LogAppend(records: records(5_001...5_003, term: 8)))
     log.close()
-    let (again, recovered) = try WriteAheadLog.open(directory: place.path, options: options)
-    #expect(recovered.snapshot?.index == 5_000)
+    let (again, recovered) = try WriteAheadLog.open(
+      directory: place.path, base: LogBase(index: 5_000, term: 8), options: options)
     #expect(recovered.records == records(5_001...5_003, term: 8))
     again.close()
   }
@@ -138,11 +156,11 @@ struct WriteAheadLogTests {
   func unsafeNoFsync() throws {
     let place = TemporaryDirectory()
     let lazy = LogOptions(segmentBytes: 64 * 1024, unsafeNoFsync: true)
-    let (log, _) = try WriteAheadLog.open(directory: place.path, options: lazy)
+    let (log, _) = try WriteAheadLog.open(directory: place.path, base: .none, options: lazy)
     log.append(LogAppend(records: records(1...300, bytes: 1_000)))
     log.close()
     #expect(log.metrics.fsyncCount == 0)
-    let (again, recovered) = try WriteAheadLog.open(directory: place.path, options: lazy)
+    let (again, recovered) = try WriteAheadLog.open(directory: place.path, base: .none, options: lazy)
     #expect(recovered.records.count == 300)
     again.close()
   }
@@ -151,7 +169,7 @@ struct WriteAheadLogTests {
   func failedWrite() async {
     let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
       let disk = SimulatedDisk()
-      let (log, _) = try WriteAheadLog.open(directory: "/member", options: LogOptions(segmentBytes: 4_096), disk: disk)
+      let (log, _) = try WriteAheadLog.open(directory: "/member", base: .none, options: LogOptions(segmentBytes: 4_096), disk: disk)
       // Segment preparation runs beside: fail everything from the next operation on.
       disk.crash(atOperation: disk.operations + 1)
       log.append(LogAppend(records: records(1...1)))
@@ -167,12 +185,12 @@ struct WriteAheadLogTests {
     let place = TemporaryDirectory()
     await #expect(processExitsWith: .signal(SIGKILL)) { [path = place.path as String, count = count as UInt64] in
       let reported = open("\(path)/reported", O_RDWR | O_CREAT, 0o600)
-      let (log, _) = try WriteAheadLog.open(directory: path, options: LogOptions(segmentBytes: 64 * 1024))
+      let (log, _) = try WriteAheadLog.open(directory: path, base: .none, options: LogOptions(segmentBytes: 64 * 1024))
       for index in UInt64(1)...10_000 {
         let append = LogAppend(records: records(index...index, bytes: 300)) {
           var number = index
           pwrite(reported, &number, 8, 0)
-          if index % 500 == 0 { log.installSnapshot(index: index - 100, term: 1, bytes: [1]) }
+          if index % 500 == 0 { log.noteBase(LogBase(index: index - 100, term: 1)) }
           if index == count { kill(getpid(), SIGKILL) }
         }
         log.append(append)
@@ -183,11 +201,12 @@ struct WriteAheadLogTests {
       $0 | UInt64($1.element) << UInt64(8 * $1.offset)
     }
     #expect(reported == count)
-    let (log, recovered) = try WriteAheadLog.open(directory: place.path, options: options)
+    let base = LogBase(index: count >= 500 ? (count / 500) * 500 - 100 : 0, term: count >= 500 ? 1 : 0)
+    let (log, recovered) = try WriteAheadLog.open(directory: place.path, base: base, options: options)
     let last = recovered.records.last?.index ?? 0
     #expect(last >= reported)
     let first = try #require(recovered.records.first?.index)
-    #expect(first == (recovered.snapshot?.index ?? 0) + 1)
+    #expect(first == base.index + 1)
     #expect(recovered.records == records(first...last, bytes: 300))
     log.append(LogAppend(records: records(last + 1...last + 1)))
     log.close()
@@ -198,7 +217,7 @@ struct WriteAheadLogTests {
     let disk = SimulatedDisk()
     disk.fail(atOperation: 3, code: 28)
     let error = #expect(throws: StorageError.self) {
-      _ = try SynchronousLog.open(directory: "/member", options: LogOptions(segmentBytes: 4_096), disk: disk)
+      _ = try SynchronousLog.open(directory: "/member", base: .none, options: LogOptions(segmentBytes: 4_096), disk: disk)
     }
     #expect("\(error!)".contains("No space left on device"))
     #expect("\(error!)".contains("free some space"))
@@ -208,7 +227,7 @@ struct WriteAheadLogTests {
   func gap() async {
     await #expect(processExitsWith: .failure) {
       let disk = SimulatedDisk()
-      let (log, _) = try SynchronousLog.open(directory: "/member", options: LogOptions(segmentBytes: 4_096), disk: disk)
+      let (log, _) = try SynchronousLog.open(directory: "/member", base: .none, options: LogOptions(segmentBytes: 4_096), disk: disk)
       try log.append([LogAppend(records: records(2...2))])
     }
   }
