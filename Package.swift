@@ -69,7 +69,7 @@ let package = Package(
       name: "ClusterNode",
       dependencies: [
         "Primitives", "Raft", "Keyspace", "Leases", "LogFormat", "StateMachine", "Storage", "Engine", "EtcdAPI",
-        "Wire", logging, nioCore,
+        "Wire", logging, nioCore, nioPosix,
       ]),
     .target(
       name: "CacheSidecar",
@@ -81,7 +81,7 @@ let package = Package(
     .executableTarget(
       name: "leasehold",
       dependencies: [
-        "Primitives", "PKI", "Wire", "Storage", "ClusterNode", "SidecarCore", "CacheSidecar", "Settings",
+        "Primitives", "PKI", "Wire", "Keyspace", "StateMachine", "Storage", "Engine", "ClusterNode", "SidecarCore", "CacheSidecar", "Settings",
         arguments, logging, nioCore, nioPosix, nioHTTP1,
       ]),
 

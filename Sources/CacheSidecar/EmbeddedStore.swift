@@ -51,14 +51,19 @@ package final class EmbeddedStore: SidecarStore {
       rest = rest.dropFirst(part.count)
       let results = try await propose(part.map(\.command))
       var revokes: [Command] = []
+      var refusal: SidecarStoreError?
       for (transition, result) in zip(part, results) {
-        let outcome = try Self.outcome(of: result)
-        if case .done = outcome { revokes += transition.revokes.map { .leaseRevoke(id: $0) } }
-        outcomes.append(outcome)
+        switch Self.outcome(of: result) {
+        case .success(let outcome):
+          if case .done = outcome { revokes += transition.revokes.map { .leaseRevoke(id: $0) } }
+          outcomes.append(outcome)
+        case .failure(let error): refusal = error
+        }
       }
       // Only now, for a transition that failed must leave its leases alone. These have lost their keys: should the
       // revoke be lost, they run out by themselves, so nobody waits for it.
       if !revokes.isEmpty { node.propose(revokes) { _ in } }
+      if let refusal { throw refusal }
     }
     return outcomes
   }
@@ -117,14 +122,15 @@ package final class EmbeddedStore: SidecarStore {
     return transitions.prefix(count)
   }
 
-  private static func outcome(of result: CommandResult) throws(SidecarStoreError) -> TransitionOutcome {
+  private static func outcome(of result: CommandResult) -> Result<TransitionOutcome, SidecarStoreError> {
     switch result {
     case .transaction(let result, let revision):
-      return result.succeeded ? .done(results: result.results, revision: revision) : .conflict
+      .success(result.succeeded ? .done(results: result.results, revision: revision) : .conflict)
     // A lease ID that is taken, or a lease that has ended meanwhile: plan anew.
-    case .refused(.leaseExists), .refused(.leaseNotFound): return .conflict
-    case .refused(let error): throw .refused("\(error)")
-    default: throw .refused("an unexpected answer to a transition")
+    case .refused(.leaseExists), .refused(.leaseNotFound): .success(.conflict)
+    case .refused(.noSpace): .failure(.spaceExceeded)
+    case .refused(let error): .failure(.refused("\(error)"))
+    default: .failure(.refused("an unexpected answer to a transition"))
     }
   }
 }
@@ -133,6 +139,7 @@ extension SidecarStoreError {
   init(_ error: ProposalError) {
     switch error {
     case .requestTooLarge: self = .refused("the request is too large")
+    case .noSpace: self = .spaceExceeded
     case .noLeader: self = .unavailable("no leader")
     case .notLeader: self = .unavailable("not the leader")
     case .leaderChanged: self = .unavailable("the leader has changed")

@@ -1,3 +1,4 @@
+import Engine
 import Keyspace
 import Logging
 import NIOCore
@@ -17,6 +18,8 @@ package final class Node: NodeHandle {
   private let inbox: Mailbox<NodeEvent>
   private let backlog = ProposalBacklog()
   let log: WriteAheadLog
+  let writer: EngineWriter
+  package let quota: SpaceQuota
   private let directory: DataDirectory
   private let leaseIDs: Mutex<SystemRandomNumberGenerator>
   private let thread = Mutex<DedicatedThread?>(nil)
@@ -32,36 +35,32 @@ package final class Node: NodeHandle {
       identity = MemberIdentity.derived(from: configuration)
       try directory.establish(identity)
     }
+    let (engine, machine) = try StateEngine.open(
+      directory: directory.statePath, options: EngineOptions(unsafeNoSync: configuration.unsafeNoFsync))
+    let base = LogBase(index: machine.appliedIndex, term: machine.appliedTerm)
     let (log, recovered) = try WriteAheadLog.open(
-      directory: directory.memberPath, options: LogOptions(unsafeNoFsync: configuration.unsafeNoFsync))
+      directory: directory.memberPath, base: base, options: LogOptions(unsafeNoFsync: configuration.unsafeNoFsync))
     self.log = log
     for warning in recovered.warnings { logger.warning("\(warning)") }
-    let machine = try Self.stateMachine(from: recovered, in: directory)
-    applied = AppliedState(machine)
-    inbox = Mailbox()
-    leaseIDs = Mutex(SystemRandomNumberGenerator())
     logger.info(
       "recovered",
       metadata: [
-        "snapshot-index": "\(recovered.snapshot?.index ?? 0)", "log-records": "\(recovered.records.count)",
+        "stored-index": "\(base.index)", "log-records": "\(recovered.records.count)",
         "keys": "\(machine.keyspace.keyCount)", "leases": "\(machine.leases.count)",
       ])
-    startLoop(recovered: recovered, logger: logger)
+    quota = SpaceQuota(setting: configuration.quotaBackendBytes)
+    quota.note(usedBytes: machine.quotaBytes)
+    applied = AppliedState(machine)
+    inbox = Mailbox()
+    leaseIDs = Mutex(SystemRandomNumberGenerator())
+    writer = EngineWriter(
+      engine: engine, applied: applied, log: log, logLimitBytes: Int64(configuration.commitAfterLogBytes),
+      inbox: inbox, logger: logger)
+    writer.start()
+    startLoop(base: base, recovered: recovered, logger: logger)
   }
 
-  private static func stateMachine(
-    from recovered: RecoveredLog, in directory: DataDirectory
-  ) throws(StorageError) -> StateMachine {
-    guard let snapshot = recovered.snapshot else { return StateMachine() }
-    do {
-      return try StateMachine(decoding: snapshot.bytes)
-    } catch {
-      throw .corruptSnapshot(
-        file: "\(directory.snapshotPath), index \(snapshot.index)", reason: "the state cannot be read: \(error)")
-    }
-  }
-
-  private func startLoop(recovered: RecoveredLog, logger: Logger) {
+  private func startLoop(base: LogBase, recovered: RecoveredLog, logger: Logger) {
     let raftConfiguration = Raft.Configuration(
       id: identity.memberID, voters: [identity.memberID], electionTimeout: configuration.electionTimeoutMilliseconds,
       heartbeatInterval: configuration.heartbeatIntervalMilliseconds,
@@ -71,25 +70,26 @@ package final class Node: NodeHandle {
       recovered: HardState(
         term: recovered.vote.term, vote: recovered.vote.vote, commit: recovered.vote.commit),
       log: (
-        snapshotIndex: recovered.snapshot?.index ?? 0, snapshotTerm: recovered.snapshot?.term ?? 0,
-        entries: recovered.records.map(Entry.init(record:))
+        snapshotIndex: base.index, snapshotTerm: base.term, entries: recovered.records.map(Entry.init(record:))
       ),
       now: Instant(milliseconds: MonotonicTime.now.milliseconds))
     let loop = NodeLoop(
-      raft: raft, log: log, applied: applied, inbox: inbox, backlog: backlog, published: published,
-      configuration: configuration, logger: logger)
+      raft: raft, log: log, applied: applied, writer: writer, quota: quota, inbox: inbox, backlog: backlog,
+      published: published, configuration: configuration, logger: logger)
     // The loop moves to the thread: nobody else reaches it from here on.
     nonisolated(unsafe) let moved = loop
     thread.withLock { $0 = DedicatedThread(name: "raft") { moved.run() } }
   }
 
-  /// Stops the raft thread, syncs and closes the log, gives up the directory's lock. What waits is answered `.stopped`.
+  /// Stops the raft thread, syncs and closes the log, stores what the engine does not have yet, gives up the directory's
+  /// lock. What waits is answered `.stopped`.
   package func stop() async {
     backlog.stop()
     await withCheckedContinuation { done in
       inbox.post(.stop { done.resume() })
     }
     thread.withLock { $0.take() }?.join()
+    await writer.stop()
     directory.close()
   }
 
@@ -97,11 +97,12 @@ package final class Node: NodeHandle {
 
   package var status: NodeStatus {
     let raft = published.snapshot
-    let (appliedIndex, size) = applied.withLock { ($0.machine.appliedIndex, $0.machine.keyspace.sizeInBytes) }
+    let (appliedIndex, alarms) = applied.withLock { ($0.machine.appliedIndex, $0.machine.alarms) }
+    let sizes = writer.load.sizes
     return NodeStatus(
       clusterID: identity.clusterID, memberID: identity.memberID, leaderID: raft.leader, name: configuration.name,
-      term: raft.term, raftIndex: raft.lastIndex, appliedIndex: appliedIndex, databaseSizeBytes: Int64(size),
-      databaseInUseBytes: Int64(size), peerURLs: configuration.peerURLs, clientURLs: configuration.clientURLs)
+      term: raft.term, raftIndex: raft.lastIndex, appliedIndex: appliedIndex, databaseSizeBytes: sizes.fileBytes,
+      databaseInUseBytes: sizes.inUseBytes, alarms: alarms, peerURLs: configuration.peerURLs, clientURLs: configuration.clientURLs)
   }
 
   package var header: (clusterID: UInt64, memberID: UInt64, term: UInt64) {
@@ -120,13 +121,28 @@ package final class Node: NodeHandle {
 
   private func propose(_ commands: [Command], _ waiter: Waiter) {
     let bytes = commands.reduce(0) { $0 + $1.approximateBytes }
-    if let refusal = backlog.refusal(bytes: bytes) {
+    if let refusal = refusal(of: commands) ?? backlog.refusal(bytes: bytes) {
       var refused = Completions()
       refused.add(waiter, .failure(refusal))
       refused.deliver()
       return
     }
     inbox.post(.proposal(Proposal(commands: commands, bytes: bytes, waiter: waiter)))
+  }
+
+  /// etcd's `quotaAlarmer`: whoever is refused raises the alarm, too.
+  private func refusal(of commands: [Command]) -> ProposalError? {
+    if quota.admits(commands) { return nil }
+    if quota.claimAlarm() { inbox.post(.quotaExceeded) }
+    return .noSpace
+  }
+
+  package func defragment(
+    on eventLoop: any EventLoop, completion: @escaping @Sendable (Result<Void, StorageError>) -> Void
+  ) {
+    writer.defragment { failure in
+      eventLoop.execute { completion(failure.map { .failure($0) } ?? .success(())) }
+    }
   }
 
   package func readBarrier(

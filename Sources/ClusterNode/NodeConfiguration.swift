@@ -9,7 +9,12 @@ package struct NodeConfiguration: Sendable {
   package var clientURLs: [String]
   package var heartbeatIntervalMilliseconds: Int64 = 100
   package var electionTimeoutMilliseconds: Int64 = 1_000
-  package var snapshotAfterLogBytes = Limits.snapshotAfterLogBytes
+  /// The engine commits without a rest when the log behind its last commit is longer.
+  package var commitAfterLogBytes = Limits.commitAfterLogBytes
+  /// `--quota-backend-bytes`: 0 is etcd's default, below 0 is no limit.
+  package var quotaBackendBytes: Int64 = 0
+  /// etcd's behaviour: an operator disarms the alarm, whatever has been deleted since.
+  package var disarmsAlarmsByHand = false
   package var unsafeNoFsync = false
 
   package init(

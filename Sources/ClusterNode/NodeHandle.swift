@@ -3,6 +3,7 @@ import Leases
 import NIOCore
 import Primitives
 import StateMachine
+import Storage
 
 // The node as its services use it in process: etcd's gRPC methods and the sidecar's embedded store. `Node` implements it.
 
@@ -13,6 +14,8 @@ package enum ProposalError: Error, Hashable, Sendable {
   case leaderChanged
   case tooManyRequests
   case requestTooLarge
+  /// The quota is used up; an alarm says so from now on.
+  case noSpace
   case stopped
   case timedOut
 }
@@ -27,6 +30,8 @@ package struct NodeStatus: Sendable {
   package var appliedIndex: UInt64
   package var databaseSizeBytes: Int64
   package var databaseInUseBytes: Int64
+  /// Of all members, sorted.
+  package var alarms: [Alarm]
   package var peerURLs: [String]
   package var clientURLs: [String]
 }
@@ -47,6 +52,10 @@ package protocol NodeHandle: Sendable {
   /// Calls back (at once, on the caller's thread, when no round is needed) when the applied state is at least as new as
   /// everything acknowledged before the call: then `read` is linearizable.
   func readBarrier(on eventLoop: any EventLoop, completion: @escaping @Sendable (Result<Void, ProposalError>) -> Void)
+
+  /// Rewrites the stored state without gaps; reads and writes go on meanwhile.
+  func defragment(
+    on eventLoop: any EventLoop, completion: @escaping @Sendable (Result<Void, StorageError>) -> Void)
 
   /// Runs `body` on the latest applied state under its lock. Short: page what is large.
   func read<R>(_ body: (borrowing StateMachine) throws -> R) rethrows -> R

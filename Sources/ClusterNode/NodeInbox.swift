@@ -2,6 +2,7 @@ import NIOCore
 import Primitives
 import Raft
 import StateMachine
+import Storage
 import Synchronization
 
 /// What reaches the raft thread from elsewhere.
@@ -9,7 +10,12 @@ enum NodeEvent: Sendable {
   case proposal(Proposal)
   case readBarrier(eventLoop: any EventLoop, completion: @Sendable (Result<Void, ProposalError>) -> Void)
   case persisted(index: LogIndex, term: Term)
-  case snapshotStored(index: LogIndex)
+  /// The engine has stored the state up to this entry.
+  case engineCommitted(LogBase)
+  /// The disk has no room for the engine.
+  case engineBlocked
+  /// Somebody was refused for want of space: raise the alarm.
+  case quotaExceeded
   case stop(@Sendable () -> Void)
 }
 
@@ -50,6 +56,8 @@ final class ProposalBacklog: Sendable {
       load.bytes -= bytes
     }
   }
+
+  var count: Int { load.withLock { $0.count } }
 
   func stop() { load.withLock { $0.stopped = true } }
 }

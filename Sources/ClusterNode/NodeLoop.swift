@@ -12,11 +12,10 @@ import Storage
 /// Owned by its thread; only `inbox`, `applied` and the published values are shared.
 final class NodeLoop {
   /// How far expiry looks ahead at most when there is nothing to do.
-  private static let idleMilliseconds: Int64 = 1_000
+  static let idleMilliseconds: Int64 = 1_000
   /// Leases are looked at this often at most: the tick of "late by at most tick + commit".
-  private static let leaseTickMilliseconds: Int64 = 100
+  static let leaseTickMilliseconds: Int64 = 100
 
-  private static let compactedKeysPerCheck = 2_000
   /// A few puts' worth.
   private static let maxBytesWrittenHere = 1_024
 
@@ -24,34 +23,39 @@ final class NodeLoop {
   let applied: AppliedState
   let backlog: ProposalBacklog
   let published: PublishedStatus
-
-  private var raft: RaftCore
+  let memberID: NodeID
+  let quota: SpaceQuota
+  let writer: EngineWriter
+  let configuration: NodeConfiguration
+  let logger: Logger
   private let log: WriteAheadLog
-  private let configuration: NodeConfiguration
-  private let logger: Logger
 
-  private var clock = LeaderClock()
-  private var lastStampAt: MonotonicTime
-  private var expiryInFlight = false
-  private var nextExpiryCheck: MonotonicTime
-  private var snapshotInFlight = false
+  var raft: RaftCore
+  var clock = LeaderClock()
+  var lastStampAt: MonotonicTime
+  var expiryInFlight = false
+  var alarmInFlight = false
+  var nextExpiryCheck: MonotonicTime
+  private var busy = BusyRatio(openedAt: .now)
 
-  /// Proposals that wait for a leadership to become ready.
-  private var waiting: [Proposal] = []
+  /// Proposals that wait for a leadership to become ready, or for the engine.
+  var waiting: [Proposal] = []
   /// What was proposed here and is not applied yet, by log index: answers and the decoded commands.
-  private var inFlight: [LogIndex: InFlight] = [:]
-  private var barriers: [UInt64: [Barrier]] = [:]
+  var inFlight: [LogIndex: InFlight] = [:]
+  /// Proposals in `inFlight`.
+  var inFlightCount = 0
+  var barriers: [UInt64: [Barrier]] = [:]
   private var nextBarrierContext: UInt64 = 1
-  private var completions = Completions()
-  private var stopRequests: [@Sendable () -> Void] = []
+  var completions = Completions()
+  var stopRequests: [@Sendable () -> Void] = []
 
-  private struct InFlight {
+  struct InFlight {
     var term: Term
     var batch: CommandBatch
     var proposals: [(waiter: Waiter?, commandCount: Int)]
   }
 
-  private struct Barrier {
+  struct Barrier {
     var eventLoop: any EventLoop
     var completion: @Sendable (Result<Void, ProposalError>) -> Void
     /// Set once the leader has confirmed the read; the answer waits until this index is applied.
@@ -59,12 +63,16 @@ final class NodeLoop {
   }
 
   init(
-    raft: RaftCore, log: WriteAheadLog, applied: AppliedState, inbox: Mailbox<NodeEvent>, backlog: ProposalBacklog,
-    published: PublishedStatus, configuration: NodeConfiguration, logger: Logger
+    raft: RaftCore, log: WriteAheadLog, applied: AppliedState, writer: EngineWriter, quota: SpaceQuota,
+    inbox: Mailbox<NodeEvent>, backlog: ProposalBacklog, published: PublishedStatus, configuration: NodeConfiguration,
+    logger: Logger
   ) {
     self.raft = raft
     self.log = log
     self.applied = applied
+    self.writer = writer
+    self.quota = quota
+    memberID = raft.configuration.id
     self.inbox = inbox
     self.backlog = backlog
     self.published = published
@@ -81,7 +89,7 @@ final class NodeLoop {
     while stopRequests.isEmpty {
       events.removeAll(keepingCapacity: true)
       events = inbox.takeAll(until: nextWake, spare: events)
-      turn(events)
+      turn(events, at: .now)
     }
     shutDown()
   }
@@ -95,12 +103,12 @@ final class NodeLoop {
     return clock.isRunning ? min(wake, nextExpiryCheck) : wake
   }
 
-  private func turn(_ events: [NodeEvent]) {
-    let now = MonotonicTime.now
+  private func turn(_ events: [NodeEvent], at now: MonotonicTime) {
     var output = Output()
     var proposals = waiting
     waiting.removeAll(keepingCapacity: true)
     var wantsBarrier = false
+    var quotaExceeded = false
     for event in events {
       switch event {
       case .proposal(let proposal): proposals.append(proposal)
@@ -109,9 +117,11 @@ final class NodeLoop {
         wantsBarrier = true
       case .persisted(let index, let term):
         step(.persisted(index: index, term: term), at: now, &output)
-      case .snapshotStored(let index):
-        snapshotInFlight = false
-        step(.compact(through: index), at: now, &output)
+      case .engineCommitted(let base):
+        log.noteBase(base)
+        step(.compact(through: base.index), at: now, &output)
+      case .engineBlocked: break
+      case .quotaExceeded: quotaExceeded = true
       case .stop(let done): stopRequests.append(done)
       }
     }
@@ -121,96 +131,14 @@ final class NodeLoop {
     }
     if now.milliseconds >= raft.nextDeadline.milliseconds { step(.tick, at: now, &output) }
     propose(proposals, at: now, &output)
+    if quotaExceeded { raiseAlarm(at: now, &output) }
     proposeUpkeep(at: now, &output)
     carryOut(&output, at: now)
+    published.observe(busyRatio: busy.note(from: now, to: .now))
   }
 
-  private func step(_ event: Event, at now: MonotonicTime, _ output: inout Output) {
+  func step(_ event: Event, at now: MonotonicTime, _ output: inout Output) {
     raft.step(event, at: Instant(milliseconds: now.milliseconds), into: &output)
-  }
-
-  // MARK: Proposals
-
-  private func propose(_ proposals: [Proposal], at now: MonotonicTime, _ output: inout Output) {
-    guard !proposals.isEmpty else { return }
-    guard clock.isRunning else {
-      // Without a leader, or before this one is ready, they wait: the caller's own deadline bounds it.
-      if raft.isLeader || raft.leader == nil {
-        waiting = proposals
-      } else {
-        for proposal in proposals { refuse(proposal, .notLeader) }
-      }
-      return
-    }
-    var start = 0
-    while start < proposals.count {
-      var end = start
-      var bytes = 0
-      while end < proposals.count, end == start || bytes + proposals[end].bytes <= Limits.maxEntryBytes {
-        bytes += proposals[end].bytes
-        end += 1
-      }
-      append(proposals[start..<end], at: now, &output)
-      start = end
-    }
-  }
-
-  private func append(_ proposals: ArraySlice<Proposal>, at now: MonotonicTime, _ output: inout Output) {
-    var batch = CommandBatch(clock: clock.read(at: now), commands: [])
-    for proposal in proposals { batch.commands.append(contentsOf: proposal.commands) }
-    if submit(batch, proposals.map { (waiter: $0.waiter, commandCount: $0.commands.count) }, at: now, &output) {
-      backlog.release(count: proposals.count, bytes: proposals.reduce(0) { $0 + $1.bytes })
-    } else {
-      for proposal in proposals { refuse(proposal, raft.isLeader ? .tooManyRequests : .notLeader) }
-    }
-  }
-
-  private func submit(
-    _ batch: CommandBatch, _ proposals: [(waiter: Waiter?, commandCount: Int)], at now: MonotonicTime,
-    _ output: inout Output
-  ) -> Bool {
-    output.accepted = nil
-    step(.propose([batch.encoded()]), at: now, &output)
-    guard let (index, term) = output.accepted else { return false }
-    inFlight[index] = InFlight(term: term, batch: batch, proposals: proposals)
-    lastStampAt = now
-    return true
-  }
-
-  private func refuse(_ proposal: Proposal, _ error: ProposalError) {
-    backlog.release(count: 1, bytes: proposal.bytes)
-    completions.add(proposal.waiter, .failure(error))
-  }
-
-  /// Expiries that are due, and the stamp that keeps an idle leader's clock from being forgotten.
-  private func proposeUpkeep(at now: MonotonicTime, _ output: inout Output) {
-    guard clock.isRunning, stopRequests.isEmpty else { return }
-    let leaseTime = clock.read(at: now)
-    if !expiryInFlight, now >= nextExpiryCheck {
-      let (due, next) = applied.withLock { contents -> ([LeaseID], LeaseClock?) in
-        // Without traffic nothing else brings far deadlines near, or gives compacted versions back.
-        contents.machine.turnWheel(to: leaseTime)
-        contents.machine.advanceCompaction(maxKeys: Self.compactedKeysPerCheck)
-        return (contents.machine.dueLeases(at: leaseTime), contents.machine.leases.nextDeadline)
-      }
-      if !due.isEmpty {
-        published.observe(expiryBatch: due.count)
-        expiryInFlight = submit(
-          CommandBatch(clock: leaseTime, commands: [.leaseExpire(ids: due)]), [(nil, 1)], at: now, &output)
-      }
-      nextExpiryCheck = nextCheck(after: next, at: now)
-    }
-    let idle = Limits.leaseClockPersistIntervalMilliseconds
-    if now >= lastStampAt.advanced(byMilliseconds: idle), applied.withLock({ $0.machine.leases.count > 0 }) {
-      _ = submit(CommandBatch(clock: leaseTime, commands: [.tick]), [(nil, 1)], at: now, &output)
-    }
-  }
-
-  private func nextCheck(after deadline: LeaseClock?, at now: MonotonicTime) -> MonotonicTime {
-    let soonest = now.advanced(byMilliseconds: Self.leaseTickMilliseconds)
-    guard let deadline, let moment = clock.moment(of: deadline) else { return soonest }
-    // A grant made meanwhile may end earlier than all that were known, hence never further ahead than the shortest TTL.
-    return max(soonest, min(moment, now.advanced(byMilliseconds: Self.idleMilliseconds)))
   }
 
   // MARK: Output
@@ -226,8 +154,7 @@ final class NodeLoop {
     for context in output.refusedReads { refuseBarriers(context) }
     answerBarriers()
     completions.deliver()
-    published.update(raft: raft, clock: clock)
-    storeSnapshotIfDue()
+    published.update(raft: raft, clock: clock, pending: inFlightCount + backlog.count)
   }
 
   private func persist(_ persist: Output.Persist) {
@@ -252,7 +179,9 @@ final class NodeLoop {
 
   private func apply(_ entries: [Entry], at now: MonotonicTime) {
     var answers: [(Waiter, ProposalResult)] = []
-    applied.withLock { contents in
+    var pending = CommitSchedule.Pending.clockOnly
+    let start = MonotonicTime.now
+    let recentBytes = applied.withLock { contents in
       var events: [KeyspaceEvent] = []
       var results: [CommandResult] = []
       for entry in entries {
@@ -265,15 +194,31 @@ final class NodeLoop {
         let batch = own?.batch ?? Self.decode(payload, index: entry.index)
         results.removeAll(keepingCapacity: true)
         contents.machine.apply(batch, index: entry.index, term: entry.term, results: &results, events: &events)
-        if batch.commands.contains(where: \.isExpiry) { expiryInFlight = false }
+        for command in batch.commands { follow(command, &pending) }
         if let own { collect(results, for: own, into: &answers) }
         if let flight, own == nil { lose(flight) }
       }
       contents.watches.publish(events, revision: contents.machine.keyspace.revision)
+      quota.note(usedBytes: contents.machine.quotaBytes)
+      return contents.machine.uncommittedBytes
     }
+    writer.note(pending, recentBytes: recentBytes)
     for (waiter, result) in answers { completions.add(waiter, result) }
-    published.observe(applied: entries.count)
+    published.observe(applied: entries.count, from: start, to: .now)
     nextExpiryCheck = min(nextExpiryCheck, now.advanced(byMilliseconds: Self.leaseTickMilliseconds))
+  }
+
+  /// What an applied command means to the loop itself.
+  private func follow(_ command: Command, _ pending: inout CommitSchedule.Pending) {
+    switch command {
+    case .tick: return
+    case .leaseExpire: expiryInFlight = false
+    case .alarm(let action, _):
+      alarmInFlight = false
+      if action == .deactivate { quota.releaseAlarm() }
+    default: break
+    }
+    pending = .changes
   }
 
   private static func decode(_ payload: [UInt8], index: LogIndex) -> CommandBatch {
@@ -286,6 +231,7 @@ final class NodeLoop {
 
   private func collect(_ results: [CommandResult], for flight: InFlight, into answers: inout [(Waiter, ProposalResult)])
   {
+    inFlightCount -= flight.proposals.count
     var next = 0
     for (waiter, commandCount) in flight.proposals {
       if let waiter { answers.append((waiter, .success(Array(results[next..<next + commandCount])))) }
@@ -295,6 +241,7 @@ final class NodeLoop {
 
   /// Another leader's entry took the place of ours.
   private func lose(_ flight: InFlight) {
+    inFlightCount -= flight.proposals.count
     for (waiter, _) in flight.proposals {
       if let waiter { completions.add(waiter, .failure(.leaderChanged)) }
     }
@@ -311,47 +258,13 @@ final class NodeLoop {
     } else if !raft.isLeader, clock.isRunning {
       clock.stop(at: applied.withLock { $0.machine.clock })
       expiryInFlight = false
+      alarmInFlight = false
       for flight in inFlight.values { lose(flight) }
       inFlight.removeAll()
     }
   }
 
-  // MARK: Reads
-
-  private func confirmBarriers(_ context: UInt64, at index: LogIndex) {
-    guard let confirmed = barriers[context] else { return }
-    barriers[context] = confirmed.map { Barrier(eventLoop: $0.eventLoop, completion: $0.completion, index: index) }
-  }
-
-  private func refuseBarriers(_ context: UInt64) {
-    for barrier in barriers.removeValue(forKey: context) ?? [] {
-      barrier.eventLoop.execute { barrier.completion(.failure(.noLeader)) }
-    }
-  }
-
-  private func answerBarriers() {
-    guard !barriers.isEmpty else { return }
-    let appliedIndex = applied.withLock { $0.machine.appliedIndex }
-    for (context, group) in barriers where group.allSatisfy({ ($0.index ?? .max) <= appliedIndex }) {
-      barriers[context] = nil
-      for barrier in group { barrier.eventLoop.execute { barrier.completion(.success(())) } }
-    }
-  }
-
-  // MARK: Snapshots and the end
-
-  /// Copies the state (a value: the copy shares its storage) and lets a background thread write it out.
-  private func storeSnapshotIfDue() {
-    guard !snapshotInFlight, log.totalBytes >= configuration.snapshotAfterLogBytes else { return }
-    let machine = applied.withLock { $0.machine }
-    guard machine.appliedIndex > 0 else { return }
-    snapshotInFlight = true
-    let inbox = inbox
-    let index = machine.appliedIndex
-    log.installSnapshot(index: index, term: machine.appliedTerm, encoding: { machine.encoded() }) {
-      inbox.post(.snapshotStored(index: index))
-    }
-  }
+  // MARK: The end
 
   private func shutDown() {
     for proposal in waiting { refuse(proposal, .stopped) }
@@ -372,11 +285,5 @@ final class NodeLoop {
 extension RaftCore {
   var isLeader: Bool {
     if case .leader = role { true } else { false }
-  }
-}
-
-extension Command {
-  var isExpiry: Bool {
-    if case .leaseExpire = self { true } else { false }
   }
 }

@@ -17,10 +17,49 @@ extension Node {
     metrics.registry.computedCounter("leasehold_log_records_total", "Records written to the log.") {
       Double(log.metrics.recordCount)
     }
+    observeProposals(with: metrics)
+    observeEngine(with: metrics)
     let walFsync = metrics.walFsync
     metrics.registry.onScrape {
       let now = log.metrics
       walFsync.replace(counts: now.fsyncBuckets.map(Int.init), sum: now.fsyncSecondsSum)
     }
+  }
+
+  private func observeProposals(with metrics: EtcdMetrics) {
+    let published = published
+    let registry = metrics.registry
+    registry.computedGauge("etcd_server_proposals_pending", "Proposals that are not answered yet.") {
+      Double(published.snapshot.pendingProposals)
+    }
+    registry.computedCounter("etcd_server_slow_apply_total", "Batches that took more than 100 ms to apply.") {
+      Double(published.snapshot.slowApplies)
+    }
+    registry.computedGauge("leasehold_raft_loop_busy_ratio", "Share of the last second that the raft thread worked.") {
+      published.snapshot.busyRatio
+    }
+    let lag = registry.histogram(
+      "leasehold_lease_expiry_lag_seconds", "Seconds that the latest lease of an expiry was late.",
+      upperBounds: MetricHistogram.lagBounds)
+    registry.onScrape { lag.copy(published.expiryLag) }
+  }
+
+  private func observeEngine(with metrics: EtcdMetrics) {
+    let writer = writer
+    let quota = quota
+    let registry = metrics.registry
+    let commits = registry.histogram(
+      "etcd_disk_backend_commit_duration_seconds", "Seconds of one commit of the storage engine.",
+      upperBounds: MetricHistogram.diskBounds)
+    registry.onScrape { commits.copy(writer.durations) }
+    registry.computedGauge("leasehold_engine_uncommitted_bytes", "Bytes that only memory and the log hold.") {
+      Double(writer.load.uncommittedBytes)
+    }
+    registry.computedGauge("leasehold_quota_used_bytes", "Logical bytes of the state, which the quota limits.") {
+      Double(quota.usedBytes)
+    }
+    // As etcd: without a limit, what was set.
+    let limit = Double(quota.limitBytes ?? configuration.quotaBackendBytes)
+    registry.computedGauge("etcd_server_quota_backend_bytes", "Limit for the state's logical bytes.") { limit }
   }
 }

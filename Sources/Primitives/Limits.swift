@@ -30,8 +30,23 @@ package enum Limits {
   // Log
   package static let walSegmentBytes = 64 * 1024 * 1024
   package static let maxWALRecordBytes = 32 * 1024 * 1024
-  /// Log bytes after which the state is written out and older segments are removed.
-  package static let snapshotAfterLogBytes = 256 * 1024 * 1024
+
+  // Storage engine
+  /// What write-behind holds in memory before the engine commits without a rest.
+  package static let commitAfterBytes = 64 * 1024 * 1024
+  /// The same for the log behind the last commit, which a restart reads.
+  package static let commitAfterLogBytes = 256 * 1024 * 1024
+  /// Beyond it proposals wait for the next commit.
+  package static let maxUncommittedBytes = 512 * 1024 * 1024
+
+  // Quota
+  /// `--quota-backend-bytes 0`, as in etcd.
+  package static let defaultQuotaBytes: Int64 = 2 * 1024 * 1024 * 1024
+  /// What a put, and a lease, are taken to cost beyond their bytes before they are proposed: etcd's figures.
+  package static let quotaPutBytes = 256
+  package static let quotaLeaseBytes = 64
+  /// A member takes its alarm back when it uses less than this share of the quota.
+  package static let quotaAlarmEndShare = 0.9
 
   // Watch
   /// Bytes of events that wait for one slow stream before its watchers fall back to reading history.

@@ -46,6 +46,9 @@ package struct NodeSettings: Sendable {
   package var electionTimeoutMilliseconds: Int64
   package var maxTransactionOperations: Int
   package var maxRequestBytes: Int
+  /// As given: 0 is the default, below 0 no limit.
+  package var quotaBackendBytes: Int64
+  package var disarmsAlarmsByHand: Bool
   package var unsafeNoFsync: Bool
   package var logLevel: LogLevel
   package var clientTLS: ClientTLS?
@@ -67,6 +70,8 @@ package struct NodeSettings: Sendable {
     electionTimeoutMilliseconds = values.integer("election-timeout")
     maxTransactionOperations = Int(values.integer("max-txn-ops"))
     maxRequestBytes = Int(values.integer("max-request-bytes"))
+    quotaBackendBytes = values.integer("quota-backend-bytes")
+    disarmsAlarmsByHand = values.flag("quota-alarm-manual")
     unsafeNoFsync = values.flag("unsafe-no-fsync")
     guard let level = LogLevel(rawValue: values.text("log-level")) else {
       throw SettingsError("--log-level '\(values.text("log-level"))' is none of debug, info, warn, error")

@@ -20,6 +20,13 @@ extension SettingDefinition {
     .init("initial-cluster-token", .text, standard: "etcd-cluster", "Cluster token for the bootstrap."),
     .init("heartbeat-interval", .milliseconds, standard: "100", "Time of a heartbeat interval in milliseconds."),
     .init("election-timeout", .milliseconds, standard: "1000", "Time for an election to time out in milliseconds."),
+    .init(
+      "quota-backend-bytes", .signedInteger, standard: "0",
+      "Most bytes of keys, values and leases; 0 means 2 GiB, below 0 no limit. Counts what is kept, not the file: deleting "
+        + "and compacting makes room without a defragmentation."),
+    .init(
+      "quota-alarm-manual", .flag,
+      "Keep the NOSPACE alarm until it is disarmed, as etcd does. Otherwise it ends below 90 % of the quota."),
     .init("max-txn-ops", .integer, standard: "128", "Most operations in one transaction."),
     .init("max-request-bytes", .integer, standard: "1572864", "Largest client request in bytes."),
     .init("config-file", .text, "YAML file; when given, flags and environment do not count."),
@@ -58,7 +65,7 @@ extension SettingDefinition {
       ("enable-pprof", .flag, "there is no Go runtime to profile"),
       ("logger", .text, "there is one log format"),
       ("log-outputs", .text, "the log goes to standard error"),
-      ("snapshot-count", .integer, "snapshots are taken by log size"),
+      ("snapshot-count", .integer, "the state is stored as it changes"),
       ("strict-reconfig-check", .flag, "a single member has nothing to reconfigure"),
       ("pre-vote", .flag, "pre-vote is always on"),
       ("metrics", .text, "all metrics are always served"),

@@ -5,6 +5,8 @@ package struct SettingDefinition: Sendable {
     case text
     case flag
     case integer
+    /// A whole number that may be below 0.
+    case signedInteger
     /// Milliseconds as a plain number (etcd's `heartbeat-interval`).
     case milliseconds
     /// Go's and our duration text: `5m`, `10s`.
@@ -40,7 +42,8 @@ package struct SettingDefinition: Sendable {
 
   /// etcd's rule: `ETCD_` and the flag in upper case with underscores. Settings of our own have `LEASEHOLD_`.
   package var environmentName: String {
-    let prefix = name == "cache" || name.hasPrefix("sidecar-") ? "LEASEHOLD_" : "ETCD_"
+    let isOurs = name == "cache" || name == "quota-alarm-manual" || name.hasPrefix("sidecar-")
+    let prefix = isOurs ? "LEASEHOLD_" : "ETCD_"
     return prefix + name.uppercased().map { $0 == "-" ? "_" : String($0) }.joined()
   }
 }

@@ -222,6 +222,9 @@ package struct SettingsReader {
         throw SettingsError("\(source): '\(value)' is not a whole number of 0 or more")
       }
       return value
+    case .signedInteger:
+      guard Int64(value) != nil else { throw SettingsError("\(source): '\(value)' is not a whole number") }
+      return value
     case .text, .duration, .urls, .repeated: return value
     }
   }

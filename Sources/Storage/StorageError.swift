@@ -11,6 +11,8 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
   case corruptLog(file: String, offset: Int, reason: String)
   /// A segment is missing: the log does not reach back to where the stored state ends.
   case incompleteLog(directory: String, reason: String)
+  /// A damaged state of the storage engine.
+  case corruptState(file: String, reason: String)
   /// A directory or file of another format version.
   case otherVersion(path: String, found: String, supported: String)
   /// A directory that something else has written.
@@ -29,6 +31,8 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
       "log file \(file) is damaged at byte \(offset): \(reason); \(Self.remedy)"
     case .incompleteLog(let directory, let reason):
       "the log in \(directory) is incomplete: \(reason); \(Self.remedy)"
+    case .corruptState(let file, let reason):
+      "state file \(file) is damaged: \(reason); \(Self.remedy)"
     case .otherVersion(let path, let found, let supported):
       "\(path) has format version \(found), this program reads version \(supported): use the program that wrote it"
     case .foreignDirectory(let path, let reason):
@@ -43,7 +47,7 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
     }
   }
 
-  private static let remedy =
+  package static let remedy =
     "check the disk, then restore this member from a snapshot, "
     + "or remove it from the cluster and let it join again with an empty directory"
 }
@@ -55,4 +59,9 @@ package func stopProcess(_ failure: DiskFailure, while activity: String) -> Neve
     failure.isOutOfSpace
     ? "the disk is full: free some space and start again" : "check the disk and start again"
   fatalError("leasehold stops: \(failure) (\(activity)); nothing after this is durable; \(advice)")
+}
+
+/// A store that turns out to be damaged while it is in use: serving on would spread the damage.
+package func stopProcess(_ error: StorageError) -> Never {
+  fatalError("leasehold stops: \(error)")
 }

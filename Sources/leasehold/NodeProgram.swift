@@ -51,6 +51,8 @@ struct NodeProgram {
     configuration.heartbeatIntervalMilliseconds = settings.heartbeatIntervalMilliseconds
     configuration.electionTimeoutMilliseconds = settings.electionTimeoutMilliseconds
     configuration.unsafeNoFsync = settings.unsafeNoFsync
+    configuration.quotaBackendBytes = settings.quotaBackendBytes
+    configuration.disarmsAlarmsByHand = settings.disarmsAlarmsByHand
     return configuration
   }
 

@@ -40,9 +40,8 @@ package final class EtcdMetrics: Sendable {
     clientSentBytes = registry.counter("etcd_network_client_grpc_sent_bytes_total", "Bytes of answers to clients.")
 
     proposalsFailed = registry.counter("etcd_server_proposals_failed_total", "Proposals that failed.")
-    let diskBounds = MetricHistogram.exponentialBounds(from: 0.001, factor: 2, count: 14)
     walFsync = registry.histogram(
-      "etcd_disk_wal_fsync_duration_seconds", "Seconds of one fsync of the log.", upperBounds: diskBounds)
+      "etcd_disk_wal_fsync_duration_seconds", "Seconds of one fsync of the log.", upperBounds: MetricHistogram.diskBounds)
   }
 
   /// Adds what a scrape reads off the node itself.
@@ -86,8 +85,6 @@ package final class EtcdMetrics: Sendable {
     for (name, help, value) in status {
       registry.computedGauge(name, help) { value(node.status) }
     }
-    registry.gauge("etcd_server_quota_backend_bytes", "Limit for the state's size.")
-      .set(Double(settings.quotaBackendBytes))
     registry.gauge("etcd_server_version", "1, with the version.", labels: [("server_version", settings.serverVersion)])
       .set(1)
     registry.gauge(

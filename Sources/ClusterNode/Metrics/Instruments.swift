@@ -67,6 +67,11 @@ package final class MetricHistogram: Sendable {
     contents.withLock { $0 = Contents(counts: counts, sum: sum) }
   }
 
+  func copy(_ other: MetricHistogram) {
+    let now = other.snapshot()
+    replace(counts: now.counts, sum: now.sum)
+  }
+
   func snapshot() -> Contents { contents.withLock { $0 } }
 
   package var observations: Int { snapshot().counts.reduce(0, +) }

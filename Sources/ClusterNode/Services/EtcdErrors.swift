@@ -96,6 +96,7 @@ package enum EtcdErrors {
     case .leaderChanged: leaderChanged
     case .tooManyRequests: tooManyRequests
     case .requestTooLarge: requestTooLarge
+    case .noSpace: noSpace
     case .stopped: stopped
     case .timedOut: timedOut
     }
@@ -116,6 +117,8 @@ package enum EtcdErrors {
     case .leaseNotFound: leaseNotFound
     case .leaseExists: leaseExists
     case .leaseTTLTooLarge: leaseTTLTooLarge
+    case .noSpace: noSpace
+    case .corrupt: corrupt
     }
   }
 }

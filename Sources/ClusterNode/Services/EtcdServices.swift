@@ -11,8 +11,6 @@ package struct EtcdSettings: Sendable {
   package var maxTxnOperations = Limits.maxTxnOperations
   /// Shorter leases are granted this many seconds (`NodeConfiguration.minLeaseTTLSeconds`).
   package var minLeaseTTLSeconds: Int64 = 2
-  /// `--quota-backend-bytes`; etcd's default is 2 GiB.
-  package var quotaBackendBytes: Int64 = 2 * 1024 * 1024 * 1024
   /// How often a watch with `progress_notify` hears from us when nothing happens; up to a tenth is added at random.
   package var watchProgressInterval = TimeAmount.minutes(10)
   /// Plain numbers: clients parse them, and compare them with the versions that brought a feature.

@@ -3,6 +3,6 @@ extension NodeStatus {
   package init(clusterID: UInt64, memberID: UInt64, name: String) {
     self.init(
       clusterID: clusterID, memberID: memberID, leaderID: 0, name: name, term: 0, raftIndex: 0, appliedIndex: 0,
-      databaseSizeBytes: 0, databaseInUseBytes: 0, peerURLs: [], clientURLs: [])
+      databaseSizeBytes: 0, databaseInUseBytes: 0, alarms: [], peerURLs: [], clientURLs: [])
   }
 }

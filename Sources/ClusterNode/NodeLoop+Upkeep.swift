@@ -1,0 +1,92 @@
+import Primitives
+import Raft
+import StateMachine
+
+// What the leader does without being asked: expiries, the lease clock's stamp, compaction's leftovers, the quota's alarm.
+
+extension NodeLoop {
+  private static let compactedKeysPerCheck = 2_000
+
+  func proposeUpkeep(at now: MonotonicTime, _ output: inout Output) {
+    guard clock.isRunning, stopRequests.isEmpty else { return }
+    let leaseTime = clock.read(at: now)
+    if !expiryInFlight, now >= nextExpiryCheck { proposeExpiries(at: now, leaseTime, &output) }
+    let idle = Limits.leaseClockPersistIntervalMilliseconds
+    if now >= lastStampAt.advanced(byMilliseconds: idle), applied.withLock({ $0.machine.leases.count > 0 }) {
+      _ = submit(CommandBatch(clock: leaseTime, commands: [.tick]), [(nil, 1)], at: now, &output)
+    }
+  }
+
+  private func proposeExpiries(at now: MonotonicTime, _ leaseTime: LeaseClock, _ output: inout Output) {
+    let isFull = writer.load.isFull
+    let (due, lag, next) = applied.withLock { contents -> ([LeaseID], Int64, LeaseClock?) in
+      // Without traffic nothing else brings far deadlines near, or gives compacted versions back.
+      contents.machine.turnWheel(to: leaseTime)
+      if !isFull { advanceCompaction(&contents.machine) }
+      let due = isFull ? [] : contents.machine.dueLeases(at: leaseTime)
+      return (due, Self.lag(of: due, in: contents.machine, at: leaseTime), contents.machine.leases.nextDeadline)
+    }
+    if !due.isEmpty {
+      published.observe(expiryBatch: due.count, lagMilliseconds: lag)
+      expiryInFlight = submit(
+        CommandBatch(clock: leaseTime, commands: [.leaseExpire(ids: due)]), [(nil, 1)], at: now, &output)
+    }
+    nextExpiryCheck = nextCheck(after: next, at: now)
+    takeAlarmBack(at: now, &output)
+  }
+
+  private func advanceCompaction(_ machine: inout StateMachine) {
+    let before = machine.uncommittedBytes
+    machine.advanceCompaction(maxKeys: Self.compactedKeysPerCheck)
+    let after = machine.uncommittedBytes
+    guard after != before else { return }
+    quota.note(usedBytes: machine.quotaBytes)
+    writer.note(.changes, recentBytes: after)
+  }
+
+  /// How late the latest of these leases is. They come in no order of deadlines.
+  private static func lag(of due: [LeaseID], in machine: borrowing StateMachine, at clock: LeaseClock) -> Int64 {
+    var lag: Int64 = 0
+    for id in due {
+      if let deadline = machine.leases.deadline(of: id) { lag = max(lag, clock.milliseconds - deadline.milliseconds) }
+    }
+    return lag
+  }
+
+  private func nextCheck(after deadline: LeaseClock?, at now: MonotonicTime) -> MonotonicTime {
+    let soonest = now.advanced(byMilliseconds: Self.leaseTickMilliseconds)
+    guard let deadline, let moment = clock.moment(of: deadline) else { return soonest }
+    // A grant made meanwhile may end earlier than all that were known, hence never further ahead than the shortest TTL.
+    return max(soonest, min(moment, now.advanced(byMilliseconds: Self.idleMilliseconds)))
+  }
+
+  // MARK: The quota's alarm
+
+  private var ownAlarm: Alarm { Alarm(memberID: memberID, kind: .noSpace) }
+
+  private var ownAlarmIsUp: Bool {
+    let alarm = ownAlarm
+    return applied.withLock { $0.machine.alarms.contains(alarm) }
+  }
+
+  func raiseAlarm(at now: MonotonicTime, _ output: inout Output) {
+    guard clock.isRunning, !alarmInFlight else { return quota.releaseAlarm() }
+    guard !ownAlarmIsUp else { return }
+    logger.warning(
+      "no space left: the quota is used up",
+      metadata: ["quota-bytes": "\(quota.limitBytes ?? 0)", "used-bytes": "\(quota.usedBytes)"])
+    proposeAlarm(.activate, at: now, &output)
+  }
+
+  private func takeAlarmBack(at now: MonotonicTime, _ output: inout Output) {
+    guard !configuration.disarmsAlarmsByHand, quota.isRelaxed, !alarmInFlight, ownAlarmIsUp else { return }
+    logger.warning("there is space again", metadata: ["used-bytes": "\(quota.usedBytes)"])
+    proposeAlarm(.deactivate, at: now, &output)
+  }
+
+  private func proposeAlarm(_ action: AlarmAction, at now: MonotonicTime, _ output: inout Output) {
+    let command = Command.alarm(action, ownAlarm)
+    alarmInFlight = submit(CommandBatch(clock: clock.read(at: now), commands: [command]), [(nil, 1)], at: now, &output)
+    if !alarmInFlight { quota.releaseAlarm() }
+  }
+}
