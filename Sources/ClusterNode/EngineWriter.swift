@@ -26,7 +26,8 @@ final class EngineWriter: Sendable {
   /// What only the thread touches.
   private struct Progress {
     var schedule: CommitSchedule
-    var unfinished: Cut?
+    /// The cut that the disk had no room for, and how it said so.
+    var unfinished: (cut: Cut, failure: StorageError)?
     var committed: LogBase
     var stopped: (@Sendable () -> Void)?
   }
@@ -34,7 +35,7 @@ final class EngineWriter: Sendable {
   let load: EngineLoad
   /// Seconds of a commit, on `MetricHistogram`'s disk bounds.
   let durations = MetricHistogram(upperBounds: MetricHistogram.diskBounds)
-  private let engine: StateEngine
+  private let engine: any StateStore
   private let applied: AppliedState
   private let log: WriteAheadLog
   private let logLimitBytes: Int64
@@ -44,7 +45,7 @@ final class EngineWriter: Sendable {
   private let thread = Mutex<DedicatedThread?>(nil)
 
   init(
-    engine: StateEngine, applied: AppliedState, log: WriteAheadLog, logLimitBytes: Int64, inbox: Mailbox<NodeEvent>,
+    engine: any StateStore, applied: AppliedState, log: WriteAheadLog, logLimitBytes: Int64, inbox: Mailbox<NodeEvent>,
     logger: Logger
   ) {
     self.engine = engine
@@ -100,7 +101,7 @@ final class EngineWriter: Sendable {
 
   private func commit(_ progress: inout Progress) {
     let start = MonotonicTime.now
-    let cut = progress.unfinished ?? takeCut()
+    let cut = progress.unfinished?.cut ?? takeCut()
     do throws(StorageError) {
       let commit = try engine.commit(cut.changes)
       rebase(onto: commit, coveredLogBytes: cut.appendedLogBytes)
@@ -113,8 +114,8 @@ final class EngineWriter: Sendable {
       load.setBlocked(false)
       inbox.post(.engineCommitted(progress.committed))
     } catch {
-      guard error.isOutOfSpace else { stopProcess(error, while: "storing the state") }
-      progress.unfinished = cut
+      guard error.isOutOfSpace else { stopProcess(error) }
+      progress.unfinished = (cut, error)
       progress.schedule.noteFailure(at: .now)
       if !load.isBlocked {
         logger.warning("the state cannot be stored: \(error); the log keeps what is written, tried again every second")
@@ -150,12 +151,12 @@ final class EngineWriter: Sendable {
   private func defragment(_ progress: inout Progress) -> StorageError? {
     // The engine rebuilds what it has committed: a cut that it could not take must go first.
     if progress.unfinished != nil { commit(&progress) }
-    guard progress.unfinished == nil else { return .io(DiskFailure(operation: "defragment", path: "", code: 28)) }
+    if let failure = progress.unfinished?.failure { return failure }
     let start = MonotonicTime.now
     do throws(StorageError) {
       rebase(onto: try engine.defragment(), coveredLogBytes: nil)
     } catch {
-      guard error.isOutOfSpace else { stopProcess(error, while: "defragmenting the state") }
+      guard error.isOutOfSpace else { stopProcess(error) }
       return error
     }
     let sizes = load.sizes

@@ -26,7 +26,16 @@ package final class Node: NodeHandle {
 
   /// Recovers from the data directory and starts the raft thread. Throws what the operator must mend: a locked, foreign
   /// or damaged directory.
-  package init(configuration: NodeConfiguration, logger: Logger) throws(StorageError) {
+  package convenience init(configuration: NodeConfiguration, logger: Logger) throws(StorageError) {
+    try self.init(configuration: configuration, logger: logger) { directory, options throws(StorageError) in
+      try StateEngine.open(directory: directory, options: options)
+    }
+  }
+
+  /// As above, with a state opened by `openStore`.
+  package init(
+    configuration: NodeConfiguration, logger: Logger, openStore: StateStoreOpener
+  ) throws(StorageError) {
     self.configuration = configuration
     directory = try DataDirectory.open(path: configuration.dataDirectory)
     if let recorded = directory.recordedIdentity {
@@ -35,8 +44,8 @@ package final class Node: NodeHandle {
       identity = MemberIdentity.derived(from: configuration)
       try directory.establish(identity)
     }
-    let (engine, machine) = try StateEngine.open(
-      directory: directory.statePath, options: EngineOptions(unsafeNoSync: configuration.unsafeNoFsync))
+    let (engine, machine) = try openStore(
+      directory.statePath, EngineOptions(unsafeNoSync: configuration.unsafeNoFsync))
     let base = LogBase(index: machine.appliedIndex, term: machine.appliedTerm)
     let (log, recovered) = try WriteAheadLog.open(
       directory: directory.memberPath, base: base, options: LogOptions(unsafeNoFsync: configuration.unsafeNoFsync))

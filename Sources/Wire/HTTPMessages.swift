@@ -29,13 +29,15 @@ package struct HTTPRequest: Sendable {
   }
 
   /// Percent-decoded query parameter; the empty string for one without a value ("?verbose").
-  package func parameter(_ name: String) -> String? {
-    for pair in query.utf8.split(separator: UInt8(ascii: "&")) {
+  package func parameter(_ name: String) -> String? { parameters(name).first ?? nil }
+
+  /// All values of a query parameter, in order; nil for one that is not valid UTF-8 or has a broken escape.
+  package func parameters(_ name: String) -> [String?] {
+    query.utf8.split(separator: UInt8(ascii: "&")).compactMap { pair -> String?? in
       let parts = pair.split(separator: UInt8(ascii: "="), maxSplits: 1, omittingEmptySubsequences: false)
-      guard percentDecoded(parts[0], plusIsSpace: true) == name else { continue }
-      return parts.count == 2 ? percentDecoded(parts[1], plusIsSpace: true) : ""
+      guard percentDecoded(parts[0], plusIsSpace: true) == name else { return nil }
+      return .some(parts.count == 2 ? percentDecoded(parts[1], plusIsSpace: true) : "")
     }
-    return nil
   }
 
   /// The path's segments, each percent-decoded; nil when one of them is not valid UTF-8 or has a broken escape.

@@ -21,14 +21,20 @@ package enum EtcdHTTP {
     }
   }
 
-  /// Healthy means: there is a leader and a linearizable read succeeds; with `serializable=true` that this member can
-  /// read its own state. There are no alarms yet that `exclude` could except.
+  /// Healthy means: no alarm stands (but for those that `exclude` names), there is a leader and a linearizable read
+  /// succeeds; with `serializable=true` that this member can read its own state.
   private static func health(_ request: HTTPRequest, _ responder: any HTTPResponder, _ node: some NodeHandle) {
+    let status = node.status
+    let excluded = request.parameters("exclude")
+    if let alarm = status.alarms.first(where: { !excluded.contains($0.kind.etcdName) }) {
+      responder.respond(health("ALARM \(alarm.kind.etcdName)"))
+      return
+    }
     if request.parameter("serializable") == "true" {
       responder.respond(health(nil))
       return
     }
-    guard node.status.leaderID != 0 else {
+    guard status.leaderID != 0 else {
       responder.respond(health("RAFT NO LEADER"))
       return
     }
@@ -71,30 +77,37 @@ package enum EtcdHTTP {
     _ node: some NodeHandle
   ) {
     let verbose = request.parameter("verbose") != nil
-    // Reading our own state, and its being uncorrupted, cannot fail while this code runs.
+    var failures: [Check: String] = [:]
+    if checks.contains(.dataCorruption), node.status.alarms.contains(where: { $0.kind == .corrupt }) {
+      failures[.dataCorruption] = "alarm activated: CORRUPT"
+    }
+    // Reading our own state cannot fail while this code runs.
     guard checks.contains(.linearizableRead) else {
-      responder.respond(report(checks, path, failure: nil, verbose: verbose))
+      responder.respond(report(checks, path, failures, verbose: verbose))
       return
     }
     let responder = NIOLoopBound(responder, eventLoop: responder.eventLoop)
+    let known = failures
     node.readBarrier(on: responder.value.eventLoop) { outcome in
-      var failure: String?
-      if case .failure(let error) = outcome { failure = EtcdErrors.status(for: error).message }
-      responder.value.respond(report(checks, path, failure: failure, verbose: verbose))
+      var failures = known
+      if case .failure(let error) = outcome { failures[.linearizableRead] = EtcdErrors.status(for: error).message }
+      responder.value.respond(report(checks, path, failures, verbose: verbose))
     }
   }
 
-  private static func report(_ checks: [Check], _ path: String, failure: String?, verbose: Bool) -> HTTPResponse {
-    if failure == nil, !verbose { return .text("ok\n") }
+  private static func report(
+    _ checks: [Check], _ path: String, _ failures: [Check: String], verbose: Bool
+  ) -> HTTPResponse {
+    if failures.isEmpty, !verbose { return .text("ok\n") }
     var text = ""
     for check in checks {
-      if check == .linearizableRead, let failure {
+      if let failure = failures[check] {
         text += "[-]\(check.rawValue) failed: \(failure)\n"
       } else {
         text += "[+]\(check.rawValue) ok\n"
       }
     }
-    text += failure == nil ? "ok\n" : "\(path.dropFirst()) check failed\n"
-    return .text(text, status: failure == nil ? 200 : 503)
+    text += failures.isEmpty ? "ok\n" : "\(path.dropFirst()) check failed\n"
+    return .text(text, status: failures.isEmpty ? 200 : 503)
   }
 }

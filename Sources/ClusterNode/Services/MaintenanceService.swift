@@ -1,6 +1,7 @@
 import EtcdAPI
 import Keyspace
 import Primitives
+import StateMachine
 import Wire
 
 /// etcdserverpb.Maintenance.
@@ -16,6 +17,10 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
     registry.serve("/etcdserverpb.Maintenance/HashKV", context, hashKV)
     registry.serve("/etcdserverpb.Maintenance/Defragment", context, defragment)
     registry.serve("/etcdserverpb.Maintenance/MoveLeader", context, moveLeader)
+    let context = context
+    registry.register("/etcdserverpb.Maintenance/Snapshot", kind: .serverStream) { call in
+      SnapshotStream(call, context)
+    }
   }
 
   @Sendable
@@ -31,25 +36,55 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
     response.raftTerm = status.term
     response.raftAppliedIndex = status.appliedIndex
     if status.leaderID == 0 { response.errors = [EtcdErrors.noLeader.message] }
+    response.errors += status.alarms.map(\.etcdText)
     reply.succeed(response)
   }
 
-  /// No alarm exists yet: there is none to list, and none to disarm.
+  /// Listing reads what stands; raising and disarming go through the log, and answer with the alarm that they concern.
   @Sendable
   private func alarm(_ request: EtcdAlarmRequest, _ reply: UnaryReply<EtcdAlarmResponse>) {
-    if request.action == .activate {
-      reply.fail(GRPCStatus(.unimplemented, "etcdserver: alarms cannot be raised by hand"))
-      return
+    let action: AlarmAction
+    switch request.action {
+    case .activate: action = .activate
+    case .deactivate: action = .deactivate
+    case .get, .UNRECOGNIZED: return listAlarms(request, reply)
     }
+    let kind: Alarm.Kind
+    switch request.alarm {
+    case .nospace: kind = .noSpace
+    case .corrupt: kind = .corrupt
+    // No alarm is of no kind: nothing to raise, nothing to disarm.
+    case .none, .UNRECOGNIZED: return reply.succeed(answer([], revision: context.revision))
+    }
+    context.propose(.alarm(action, Alarm(memberID: request.memberID, kind: kind)), reply) { result in
+      guard case .alarms(let alarms, let revision) = result else { preconditionFailure("an alarm came to \(result)") }
+      return answer(alarms, revision: revision)
+    }
+  }
+
+  private func listAlarms(_ request: EtcdAlarmRequest, _ reply: UnaryReply<EtcdAlarmResponse>) {
+    context.afterBarrier(reply) { () throws(GRPCStatus) in
+      let (alarms, revision) = context.node.read { ($0.alarms, $0.keyspace.revision) }
+      return answer(
+        alarms.filter { request.alarm == .none || $0.kind.etcdType == request.alarm }, revision: revision)
+    }
+  }
+
+  private func answer(_ alarms: [Alarm], revision: Int64) -> EtcdAlarmResponse {
     var response = EtcdAlarmResponse()
-    response.header = context.headerNow()
-    reply.succeed(response)
+    response.header = context.header(revision: revision)
+    response.alarms = alarms.map { alarm in
+      var member = EtcdAlarmMember()
+      member.memberID = alarm.memberID
+      member.alarm = alarm.kind.etcdType
+      return member
+    }
+    return response
   }
 
   @Sendable
   private func hash(_ request: EtcdHashRequest, _ reply: UnaryReply<EtcdHashResponse>) {
-    reply.answer { () throws(GRPCStatus) in
-      let hashed = try keyspaceHash(at: 0)
+    keyspaceHash(at: 0, reply) { hashed in
       var response = EtcdHashResponse()
       response.header = context.header(revision: hashed.revision)
       response.hash = hashed.hash
@@ -59,8 +94,7 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
 
   @Sendable
   private func hashKV(_ request: EtcdHashKVRequest, _ reply: UnaryReply<EtcdHashKVResponse>) {
-    reply.answer { () throws(GRPCStatus) in
-      let hashed = try keyspaceHash(at: max(request.revision, 0))
+    keyspaceHash(at: max(request.revision, 0), reply) { hashed in
       var response = EtcdHashKVResponse()
       response.header = context.header(revision: hashed.revision)
       response.hash = hashed.hash
@@ -69,28 +103,38 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
     }
   }
 
-  private struct KeyspaceHash {
+  private struct KeyspaceHash: Sendable {
     var hash: UInt32
     var revision: Int64
     var compactRevision: Int64
   }
 
-  /// Of a copy, so that nobody waits for it. Revision 0: the current one.
-  private func keyspaceHash(at revision: Int64) throws(GRPCStatus) -> KeyspaceHash {
+  /// Of a copy and away from the event loop, so that nobody waits for it. Revision 0: the current one.
+  private func keyspaceHash<Response>(
+    at revision: Int64, _ reply: UnaryReply<Response>, _ respond: @escaping @Sendable (KeyspaceHash) -> Response
+  ) {
     let snapshot = context.node.read { $0.keyspace }
-    do throws(KeyspaceError) {
-      return KeyspaceHash(
-        hash: try snapshot.hash(at: revision == 0 ? snapshot.revision : revision), revision: snapshot.revision,
-        compactRevision: snapshot.compactRevision)
-    } catch {
-      throw EtcdErrors.status(for: error)
+    context.answerFromPool(reply) { () throws(GRPCStatus) in
+      do throws(KeyspaceError) {
+        return respond(
+          KeyspaceHash(
+            hash: try snapshot.hash(at: revision == 0 ? snapshot.revision : revision), revision: snapshot.revision,
+            compactRevision: snapshot.compactRevision))
+      } catch {
+        throw EtcdErrors.status(for: error)
+      }
     }
   }
 
-  /// Nothing of ours fragments in a way that a caller could mend: done at once. As etcd's, the answer has no header.
+  /// Answered when it is done. As etcd's, the answer has no header.
   @Sendable
   private func defragment(_ request: EtcdDefragmentRequest, _ reply: UnaryReply<EtcdDefragmentResponse>) {
-    reply.succeed(EtcdDefragmentResponse())
+    context.node.defragment(on: reply.eventLoop) { outcome in
+      switch outcome {
+      case .success: reply.succeed(EtcdDefragmentResponse())
+      case .failure(let error): reply.fail(GRPCStatus(.unknown, "\(error)"))
+      }
+    }
   }
 
   /// With one member the leader can only stay where it is.
@@ -103,6 +147,27 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
       reply.fail(EtcdErrors.badLeaderTransferee)
     } else {
       reply.succeed(EtcdMoveLeaderResponse())
+    }
+  }
+}
+
+extension Alarm {
+  /// As etcd prints one among a member's errors.
+  var etcdText: String { "memberID:\(memberID) alarm:\(kind.etcdName) " }
+}
+
+extension Alarm.Kind {
+  var etcdType: EtcdAlarmType {
+    switch self {
+    case .noSpace: .nospace
+    case .corrupt: .corrupt
+    }
+  }
+
+  var etcdName: String {
+    switch self {
+    case .noSpace: "NOSPACE"
+    case .corrupt: "CORRUPT"
     }
   }
 }
