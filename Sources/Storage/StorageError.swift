@@ -12,6 +12,8 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
   /// A segment is missing, or the log does not reach back to any readable snapshot.
   case incompleteLog(directory: String, reason: String)
   case corruptSnapshot(file: String, reason: String)
+  /// A damaged state of the storage engine.
+  case corruptState(file: String, reason: String)
   /// A directory or file of another format version.
   case otherVersion(path: String, found: String, supported: String)
   /// A directory that something else has written.
@@ -32,6 +34,8 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
       "the log in \(directory) is incomplete: \(reason); \(Self.remedy)"
     case .corruptSnapshot(let file, let reason):
       "snapshot \(file) is damaged: \(reason), and the log no longer reaches back to an older one; \(Self.remedy)"
+    case .corruptState(let file, let reason):
+      "state file \(file) is damaged: \(reason); \(Self.remedy)"
     case .otherVersion(let path, let found, let supported):
       "\(path) has format version \(found), this program reads version \(supported): use the program that wrote it"
     case .foreignDirectory(let path, let reason):
@@ -46,16 +50,21 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
     }
   }
 
-  private static let remedy =
+  package static let remedy =
     "check the disk, then restore this member from a snapshot, "
     + "or remove it from the cluster and let it join again with an empty directory"
 }
 
 /// A disk that failed under the running log: what is durable is unknown from here on (a second fsync would report
 /// success for pages that the kernel has dropped), so the process stops. Recovery reads what really is on the disk.
-func stopProcess(_ failure: DiskFailure, while activity: String) -> Never {
+package func stopProcess(_ failure: DiskFailure, while activity: String) -> Never {
   let advice =
     failure.isOutOfSpace
     ? "the disk is full: free some space and start again" : "check the disk and start again"
   fatalError("leasehold stops: \(failure) (\(activity)); nothing after this is durable; \(advice)")
+}
+
+/// A store that turns out to be damaged while it is in use: serving on would spread the damage.
+package func stopProcess(_ error: StorageError) -> Never {
+  fatalError("leasehold stops: \(error)")
 }
