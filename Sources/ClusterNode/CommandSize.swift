@@ -10,7 +10,7 @@ extension Command {
     case .transaction(let request): request.approximateBytes
     case .grantAndTransact(let grants, let request): grants.count * 16 + request.approximateBytes
     case .leaseRenew(let ids), .leaseExpire(let ids): 16 + ids.count * 9
-    case .compact, .leaseGrant, .leaseRevoke, .tick: 24
+    case .compact, .leaseGrant, .leaseRevoke, .alarm, .tick: 24
     }
   }
 }

@@ -16,30 +16,32 @@ import Primitives
 //
 // The index is not written: it is rebuilt from the versions.
 
-extension Keyspace {
-  private static let formatVersion: UInt64 = 1
-  private static let endTag: UInt8 = 0
-  private static let putTag: UInt8 = 1
-  private static let deleteTag: UInt8 = 2
-  /// Above any revision and version that can be reached; leaves room to count on.
-  private static let counterCeiling: Int64 = 1 << 62
+private enum Coding {
+  static let formatVersion: UInt64 = 1
+  static let endTag: UInt8 = 0
+  static let putTag: UInt8 = 1
+  static let deleteTag: UInt8 = 2
+  static let counterCeiling = Keyspace.revisionCeiling
+}
 
+extension Keyspace {
   package func encode(into writer: inout ByteWriter) {
-    writer.writeVarint(Self.formatVersion)
-    writer.writeSigned(revision)
-    writer.writeSigned(compactedRevision)
-    var main: Int64 = 0
-    log.forEach(from: 0) { ordinal, version in
-      if isKept(version, ordinal: ordinal) { Self.encode(version, after: &main, into: &writer) }
-      return true
-    }
-    writer.writeByte(Self.endTag)
+    var encoder = KeyspaceEncoder(self)
+    encoder.encode(into: &writer, upTo: .max)
   }
 
-  private static func encode(_ version: StoredVersion, after main: inout Int64, into writer: inout ByteWriter) {
+  /// Reads what `encode` wrote, and refuses what no history of a keyspace can look like.
+  package init(decoding reader: inout ByteReader) throws(DecodingFailure) {
+    self.init()
+    var decoder = KeyspaceDecoder()
+    try decoder.decode(from: &reader, into: &self) { _, _, _ in }
+    guard decoder.isFinished else { throw .truncated(offset: reader.offset) }
+  }
+
+  fileprivate static func encode(_ version: StoredVersion, after main: inout Int64, into writer: inout ByteWriter) {
     switch version.kind {
-    case .put: writer.writeByte(putTag)
-    case .delete(let cause): writer.writeByte(deleteTag + cause.rawValue)
+    case .put: writer.writeByte(Coding.putTag)
+    case .delete(let cause): writer.writeByte(Coding.deleteTag + cause.rawValue)
     }
     writer.writeVarint(UInt64(version.revision.main - main))
     main = version.revision.main
@@ -51,26 +53,83 @@ extension Keyspace {
     writer.writeVarint(UInt64(version.version))
     writer.writeSigned(version.lease)
   }
+}
 
-  /// Reads what `encode` wrote, and refuses what no history of a keyspace can look like.
-  package init(decoding reader: inout ByteReader) throws(DecodingFailure) {
-    self.init()
-    let format = try reader.readVarint()
-    guard format == Self.formatVersion else { throw .unknownVersion(format) }
-    let start = reader.offset
-    revision = try reader.readSigned()
-    compactedRevision = try reader.readSigned()
-    guard (1..<Self.counterCeiling).contains(revision), (-1...revision).contains(compactedRevision) else {
-      throw .malformed(offset: start, "revisions that cannot be")
+/// Writes a keyspace in pieces. Holds a copy of it.
+package struct KeyspaceEncoder: Sendable {
+  private let keyspace: Keyspace
+  private var hasBegun = false
+  /// Main revision of the last version written, and the first ordinal that has not been looked at.
+  private var main: Int64 = 0
+  private var nextOrdinal: UInt64 = 0
+  package private(set) var isFinished = false
+
+  package init(_ keyspace: Keyspace) { self.keyspace = keyspace }
+
+  /// Goes on until `writer` holds `byteCount` bytes or a little more, or the keyspace is written.
+  package mutating func encode(into writer: inout ByteWriter, upTo byteCount: Int) {
+    if !hasBegun {
+      hasBegun = true
+      writer.writeVarint(Coding.formatVersion)
+      writer.writeSigned(keyspace.revision)
+      writer.writeSigned(keyspace.compactedRevision)
     }
-    var last = Revision(main: 0)
-    while true {
+    guard !isFinished, writer.count < byteCount else { return }
+    let keyspace = keyspace
+    var (main, nextOrdinal, isFinished) = (main, nextOrdinal, true)
+    keyspace.log.forEach(from: main, at: nextOrdinal) { ordinal, version in
+      nextOrdinal = ordinal + 1
+      guard keyspace.isKept(version, ordinal: ordinal) else { return true }
+      Keyspace.encode(version, after: &main, into: &writer)
+      isFinished = writer.count < byteCount
+      return isFinished
+    }
+    (self.main, self.nextOrdinal, self.isFinished) = (main, nextOrdinal, isFinished)
+    if isFinished { writer.writeByte(Coding.endTag) }
+  }
+}
+
+/// Reads what `KeyspaceEncoder` wrote, in pieces that end between versions.
+package struct KeyspaceDecoder: Sendable {
+  private var hasBegun = false
+  private var last = Revision(main: 0)
+  package private(set) var isFinished = false
+
+  package init() {}
+
+  /// Reads on until the keyspace is complete or `reader` is at its end.
+  /// - Parameter didMove: told of each key whose lease has become another one: the key, the lease before and the one
+  ///   now, 0 for none.
+  package mutating func decode(
+    from reader: inout ByteReader, into keyspace: inout Keyspace, didMove: (Bytes, LeaseID, LeaseID) -> Void
+  ) throws(DecodingFailure) {
+    if !hasBegun {
+      hasBegun = true
+      try Self.readHead(from: &reader, into: &keyspace)
+    }
+    while !isFinished, !reader.isAtEnd {
       let offset = reader.offset
       let tag = try reader.readByte()
-      if tag == Self.endTag { return }
-      let version = try Self.decodeVersion(tag: tag, after: &last, upTo: revision, from: &reader, at: offset)
-      try restore(version, at: offset)
+      guard tag != Coding.endTag else {
+        isFinished = true
+        return
+      }
+      let version = try Self.decodeVersion(
+        tag: tag, after: &last, upTo: keyspace.revision, from: &reader, at: offset)
+      let (key, before) = try keyspace.restore(version, at: offset)
+      if before != version.lease { didMove(key, before, version.lease) }
     }
+  }
+
+  private static func readHead(from reader: inout ByteReader, into keyspace: inout Keyspace) throws(DecodingFailure) {
+    let format = try reader.readVarint()
+    guard format == Coding.formatVersion else { throw .unknownVersion(format) }
+    let start = reader.offset
+    keyspace.revision = try reader.readSigned()
+    keyspace.compactedRevision = try reader.readSigned()
+    guard (1..<Coding.counterCeiling).contains(keyspace.revision),
+      (-1...keyspace.revision).contains(keyspace.compactedRevision)
+    else { throw .malformed(offset: start, "revisions that cannot be") }
   }
 
   private static func decodeVersion(
@@ -82,14 +141,14 @@ extension Keyspace {
     }
     let sub = try reader.readVarint()
     let place = Revision(main: last.main + Int64(distance), sub: Int64(clamping: sub))
-    guard place.main > 0, place.sub < counterCeiling, last < place else {
+    guard place.main > 0, place.sub < Coding.counterCeiling, last < place else {
       throw .malformed(offset: offset, "a version out of order")
     }
     last = place
     let key = try reader.readBytes()
     var record = KeyRecord(key: key, value: Bytes(), createRevision: 0, modRevision: place.main, version: 0)
-    guard tag == putTag else {
-      guard let cause = DeletionCause(rawValue: tag - deleteTag) else {
+    guard tag == Coding.putTag else {
+      guard let cause = DeletionCause(rawValue: tag - Coding.deleteTag) else {
         throw .malformed(offset: offset, "a version of unknown kind")
       }
       return StoredVersion(record, sub: place.sub, kind: .delete(cause))
@@ -99,14 +158,19 @@ extension Keyspace {
     let version = try reader.readVarint()
     record.version = Int64(clamping: version)
     record.lease = try reader.readSigned()
-    guard (1...place.main).contains(record.createRevision), (1..<counterCeiling).contains(record.version) else {
+    guard (1...place.main).contains(record.createRevision), (1..<Coding.counterCeiling).contains(record.version) else {
       throw .malformed(offset: offset, "a version with counters that cannot be")
     }
     return StoredVersion(record, sub: place.sub, kind: .put)
   }
+}
 
-  /// Appends a decoded version after checking that it continues its key's history.
-  private mutating func restore(_ version: StoredVersion, at offset: Int) throws(DecodingFailure) {
+extension Keyspace {
+  /// Appends a decoded version after checking that it continues its key's history. Answers the key as the index holds
+  /// it and the lease that it had.
+  fileprivate mutating func restore(
+    _ version: StoredVersion, at offset: Int
+  ) throws(DecodingFailure) -> (key: Bytes, leaseBefore: LeaseID) {
     var version = version
     let main = version.revision.main
     let reference = VersionReference(main: main, ordinal: log.nextOrdinal, isTombstone: version.kind != .put)
@@ -128,6 +192,7 @@ extension Keyspace {
     if version.kind == .put, previous == nil { keyCount += 1 }
     if version.kind != .put, previous != nil { keyCount -= 1 }
     log.append(version)
+    return (key, previous?.lease ?? 0)
   }
 }
 

@@ -17,6 +17,19 @@ extension Keyspace {
     compactionCursor = Bytes()
   }
 
+  /// For a store that is restored from a copy: moves the revision `amount` on and forgets all history up to there, so
+  /// that clients which have seen revisions beyond the copy's never see one twice with another content, and watchers
+  /// learn that they have to read anew (etcdutl's `--bump-revision` with `--mark-compacted`). False, and nothing
+  /// changes, when `amount` is not positive or leads beyond what revisions can count.
+  package mutating func bumpRevision(by amount: Int64) -> Bool {
+    let (bumped, isOver) = revision.addingReportingOverflow(amount)
+    guard amount > 0, !isOver, bumped < Self.revisionCeiling else { return false }
+    revision = bumped
+    compactedRevision = bumped
+    compactionCursor = Bytes()
+    return true
+  }
+
   /// Removes what the last compaction has made unreachable from the next `maxKeys` keys. Answers whether there is
   /// more to do.
   @discardableResult
@@ -24,7 +37,7 @@ extension Keyspace {
     guard let cursor = compactionCursor else { return false }
     var keysLeft = max(1, maxKeys)
     var shortened: [(key: Bytes, count: Int)] = []
-    var expendable: [UInt64] = []
+    var expendable: [(reference: VersionReference, key: Bytes)] = []
     var next: Bytes?
     index.forEach(in: .from(cursor)) { key, history in
       guard keysLeft > 0 else {
@@ -35,21 +48,21 @@ extension Keyspace {
       let count = history.expendableCount(at: compactedRevision)
       guard count > 0 else { return true }
       shortened.append((key, count))
-      for index in 0..<count { expendable.append(history[index].ordinal) }
+      for index in 0..<count { expendable.append((history[index], key)) }
       return true
     }
-    for ordinal in expendable { log.remove(ordinal) }
+    for (reference, key) in expendable { log.remove(reference, of: key) }
     for (key, count) in shortened { index.forget(count, of: key) }
     compactionCursor = next
     return next != nil
   }
 
-  /// Whether the last compaction keeps this version of the log. Once the walk is over, the log holds no others.
+  /// Whether the last compaction keeps this version of the log. While its walk is under way the log holds others too,
+  /// and as long as the archive has not heard of all removals a walk over it comes by those.
   func isKept(_ version: StoredVersion, ordinal: UInt64) -> Bool {
-    guard compactionCursor != nil, version.revision.main <= compactedRevision else { return true }
-    guard let (_, history) = index.find(version.key) else {
-      preconditionFailure("a version whose key is not in the index")
+    guard version.revision.main <= compactedRevision, compactionCursor != nil || log.mayVisitRemoved else {
+      return true
     }
-    return history.keeps(ordinal: ordinal, compactedAt: compactedRevision)
+    return index.find(version.key)?.history.keeps(ordinal: ordinal, compactedAt: compactedRevision) ?? false
   }
 }

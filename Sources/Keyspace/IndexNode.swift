@@ -8,6 +8,8 @@ import Primitives
 /// value can reach is never written.)
 final class IndexNode: @unchecked Sendable {
   static let capacity = 64
+  /// A full node holds one more for the moment before it is split: what arrays reserve, so that they never grow.
+  static let slots = capacity + 1
   /// A node this empty is merged with a neighbour when both fit into one with room to spare.
   static let sparseCount = 16
   static let mergedCount = 48
@@ -40,10 +42,11 @@ final class IndexNode: @unchecked Sendable {
     let cut = isAppending ? count - 1 : count / 2
     let upper = IndexNode(column: column.split(at: cut))
     if isLeaf {
-      upper.histories.reserveCapacity(Self.capacity)
+      upper.histories.reserveCapacity(Self.slots)
       upper.histories.append(contentsOf: histories[cut...])
       histories.removeSubrange(cut...)
     } else {
+      upper.children.reserveCapacity(Self.slots)
       upper.children.append(contentsOf: children[cut...])
       children.removeSubrange(cut...)
     }

@@ -18,6 +18,14 @@ struct KeyColumn {
   /// How many leading bytes all keys share, at most. Stays a valid lower bound when keys leave.
   private var sharedCount = 0
 
+  init() {}
+
+  /// - Parameter keys: in ascending order, distinct.
+  init(sorted keys: [Bytes]) {
+    self.keys = keys
+    computePrefix()
+  }
+
   var count: Int { keys.count }
 
   /// The index of the first key that is not below `key`, and whether it is `key` itself.
@@ -64,6 +72,8 @@ struct KeyColumn {
 
   mutating func insert(_ key: Bytes, at index: Int) {
     if keys.isEmpty {
+      keys.reserveCapacity(IndexNode.slots)
+      heads.reserveCapacity(IndexNode.slots)
       keys.append(key)
       sharedCount = key.count
       heads.append(0)
@@ -93,7 +103,7 @@ struct KeyColumn {
   /// Cuts the keys from `index` on off and returns them.
   mutating func split(at index: Int) -> KeyColumn {
     var upper = KeyColumn()
-    upper.keys.reserveCapacity(IndexNode.capacity)
+    upper.keys.reserveCapacity(IndexNode.slots)
     upper.keys.append(contentsOf: keys[index...])
     keys.removeSubrange(index...)
     upper.computePrefix()
@@ -119,7 +129,7 @@ struct KeyColumn {
 
   private mutating func computeHeads() {
     heads.removeAll(keepingCapacity: true)
-    heads.reserveCapacity(keys.count)
+    heads.reserveCapacity(IndexNode.slots)
     for key in keys { heads.append(Self.head(of: key, behind: sharedCount)) }
   }
 

@@ -75,10 +75,10 @@ struct KeyHistory {
     return newest.isTombstone && newest.main < revision ? index : index - 1
   }
 
-  /// Whether a compaction at `revision` keeps the version at `ordinal`.
+  /// Whether the version at `ordinal`, which is or was one of the key's, survives a compaction at `revision`.
   func keeps(ordinal: UInt64, compactedAt revision: Int64) -> Bool {
     let expendable = expendableCount(at: revision)
-    return expendable == 0 || (expendable < count && ordinal >= self[expendable].ordinal)
+    return expendable < count && ordinal >= self[expendable].ordinal
   }
 
   /// Drops the oldest `expendable` versions, of which there must be fewer than `count`.

@@ -2,7 +2,9 @@ import Primitives
 
 /// The keys in order, each with its history: a B+tree with value semantics, copied lazily node by node.
 struct KeyIndex: Sendable {
-  private var root = IndexNode()
+  private var root: IndexNode
+
+  init(root: IndexNode = IndexNode()) { self.root = root }
 
   /// The key as the index holds it (so that versions share one buffer) and its history.
   @inline(__always)
@@ -45,6 +47,7 @@ struct KeyIndex: Sendable {
         return nil
       }
       let index = node.column.search(key).index
+      if node.count == 0 { node.histories.reserveCapacity(IndexNode.slots) }
       node.column.insert(key, at: index)
       node.histories.insert(KeyHistory(reference), at: index)
       guard node.count > IndexNode.capacity else { return nil }

@@ -8,7 +8,7 @@ import Primitives
 /// only the nodes it touches. So `let snapshot = keyspace` is a consistent view that other threads may read.
 ///
 /// - `KeyIndex`: keys in order, each with references to its versions.
-/// - `VersionLog`: the versions in the order they were made.
+/// - `VersionLog`: the versions in the order they were made; older ones may live in an archive (`cut`, `rebase`).
 package struct Keyspace: Sendable {
   var index = KeyIndex()
   var log = VersionLog()
@@ -24,6 +24,9 @@ package struct Keyspace: Sendable {
 
   /// How many keys exist now.
   package internal(set) var keyCount = 0
+
+  /// Above any revision that can be reached; leaves room to count on.
+  static let revisionCeiling: Int64 = 1 << 62
 
   package init() {}
 

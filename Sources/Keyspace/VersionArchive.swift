@@ -12,4 +12,18 @@ package protocol VersionArchive: AnyObject, Sendable {
   /// Visits the versions below ordinal `end` made at main revision `main` or later, in order, until `body` answers
   /// false; answers whether it came to the end.
   func forEachVersion(from main: Int64, below end: UInt64, _ body: (UInt64, StoredVersion) -> Bool) -> Bool
+
+  /// As above, from ordinal `start` on; `main` is at or below the main revision of the version there. What resumes a
+  /// walk in the middle of a revision: worth an implementation of its own where ordinals are found directly.
+  func forEachVersion(
+    at start: UInt64, from main: Int64, below end: UInt64, _ body: (UInt64, StoredVersion) -> Bool
+  ) -> Bool
+}
+
+extension VersionArchive {
+  package func forEachVersion(
+    at start: UInt64, from main: Int64, below end: UInt64, _ body: (UInt64, StoredVersion) -> Bool
+  ) -> Bool {
+    forEachVersion(from: main, below: end) { ordinal, version in ordinal < start || body(ordinal, version) }
+  }
 }

@@ -15,6 +15,36 @@ struct LeaseIDIndex: Sendable {
   private static let smallestCapacity = 8
   private var shards = [Shard](repeating: Shard(), count: 1 << shardBits)
 
+  init() {}
+
+  /// An index of all records, none of which is free.
+  init(of records: ChunkedArray<LeaseRecord>) {
+    var counts = [Int](repeating: 0, count: shards.count)
+    for slot in 0..<records.count { counts[Self.shard(mixed(records[slot].id))] += 1 }
+    for shard in shards.indices where counts[shard] > 0 {
+      // Three fifths full: room to grow by a tenth before the first rehash.
+      let capacity = max(Self.smallestCapacity, counts[shard] * 5 / 3 + 1)
+      shards[shard] = Shard(slots: [UInt32](repeating: Slot.none, count: capacity), count: counts[shard])
+    }
+    for slot in 0..<records.count {
+      let hash = mixed(records[slot].id)
+      Self.place(UInt32(slot), hash, in: &shards[Self.shard(hash)].slots)
+    }
+  }
+
+  /// What stands where each ID would stand if no other had taken its place: right for most that are in the index. -1
+  /// where nothing stands.
+  func guesses(of ids: [LeaseID], into guesses: inout [Int]) {
+    guesses.removeAll(keepingCapacity: true)
+    for id in ids {
+      let hash = mixed(id)
+      let shard = Self.shard(hash)
+      let capacity = shards[shard].slots.count
+      let slot = capacity > 0 ? shards[shard].slots[Self.home(hash, capacity)] : Slot.none
+      guesses.append(slot == Slot.none ? -1 : Int(slot))
+    }
+  }
+
   func slot(of id: LeaseID, in records: ChunkedArray<LeaseRecord>) -> Int? {
     let hash = mixed(id)
     let shard = Self.shard(hash)

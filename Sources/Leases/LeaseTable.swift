@@ -10,14 +10,22 @@ import Primitives
 /// The lease clock (store.md §4) is milliseconds of leadership: it never runs back and stands while there is no
 /// leader, so a deadline kept here is never reached early by any client's clock.
 package struct LeaseTable: Sendable {
-  private var records = ChunkedArray<LeaseRecord>()
-  private var index = LeaseIDIndex()
-  private var wheel = DeadlineWheel()
+  var records = ChunkedArray<LeaseRecord>()
+  var index = LeaseIDIndex()
+  var wheel = DeadlineWheel()
   private var firstFreeSlot = Slot.none
 
-  package private(set) var count = 0
+  package internal(set) var count = 0
 
   package init() {}
+
+  /// Adds a lease as it was when it was written out; false when the ID is there already, or 0.
+  mutating func restore(_ id: LeaseID, ttlMilliseconds: Int64, deadline: LeaseClock, at clock: LeaseClock) -> Bool {
+    guard id != 0, !contains(id) else { return false }
+    if count == 0 { wheel.jump(to: clock) }
+    insert(id, ttlMilliseconds: ttlMilliseconds, deadline: deadline)
+    return true
+  }
 
   package func contains(_ id: LeaseID) -> Bool { slot(of: id) != nil }
 
@@ -39,14 +47,20 @@ package struct LeaseTable: Sendable {
   /// the lease is unknown.
   package mutating func renew(_ id: LeaseID, at clock: LeaseClock) -> Int64? {
     guard let slot = slot(of: id) else { return nil }
+    _ = renew(at: slot, at: clock)
+    return records[slot].ttlMilliseconds
+  }
+
+  /// As `renew`, for a slot that `slot(of:)` has just named. Answers whether the deadline moved.
+  package mutating func renew(at slot: Int, at clock: LeaseClock) -> Bool {
     let record = records[slot]
     let deadline = clock.advanced(byMilliseconds: record.ttlMilliseconds).milliseconds
-    guard deadline > record.deadlineMilliseconds else { return record.ttlMilliseconds }
+    guard deadline > record.deadlineMilliseconds else { return false }
     records[slot].deadlineMilliseconds = deadline
     if wheel.hasReached(deadlineMilliseconds: record.deadlineMilliseconds) {
       wheel.reinsert(slot, records: &records)
     }
-    return record.ttlMilliseconds
+    return true
   }
 
   /// False when the lease is unknown.
@@ -77,7 +91,18 @@ package struct LeaseTable: Sendable {
   }
 
   package func grantedTTLMilliseconds(of id: LeaseID) -> Int64? {
-    slot(of: id).map { records[$0].ttlMilliseconds }
+    slot(of: id).map(grantedTTLMilliseconds(at:))
+  }
+
+  /// As `grantedTTLMilliseconds(of:)`, for a slot that `slot(of:)` has just named.
+  package func grantedTTLMilliseconds(at slot: Int) -> Int64 { records[slot].ttlMilliseconds }
+
+  /// Every lease, in no order.
+  package func forEach(_ body: (_ id: LeaseID, _ ttlMilliseconds: Int64, _ deadline: LeaseClock) -> Void) {
+    for slot in liveSlots {
+      let record = records[slot]
+      body(record.id, record.ttlMilliseconds, LeaseClock(milliseconds: record.deadlineMilliseconds))
+    }
   }
 
   /// Every lease, the earliest deadline first, as etcd lists them.
@@ -157,60 +182,5 @@ package struct LeaseTable: Sendable {
       return "lease \(records[slot].id): not found by its ID"
     }
     return wheel.violation(count: count, records: records)
-  }
-}
-
-// MARK: - Snapshot
-
-extension LeaseTable {
-  /// Count, then leases in the order of their IDs: the ID (the first as it is, each further one as its distance to the
-  /// one before), TTL and deadline in milliseconds, all variable integers. Equal tables have equal bytes, whatever
-  /// happened to them before.
-  package func encode(into writer: inout ByteWriter) {
-    writer.writeCount(count)
-    let slots = liveSlots.sorted { records[$0].id < records[$1].id }
-    var previous: LeaseID?
-    for slot in slots {
-      let record = records[slot]
-      if let previous {
-        writer.writeVarint(UInt64(bitPattern: record.id &- previous))
-      } else {
-        writer.writeSigned(record.id)
-      }
-      writer.writeVarint(UInt64(record.ttlMilliseconds))
-      writer.writeSigned(record.deadlineMilliseconds)
-      previous = record.id
-    }
-  }
-
-  /// `clock` is the lease clock of the snapshot: deadlines are absolute, it only tells the wheel where to stand.
-  package init(decoding reader: inout ByteReader, at clock: LeaseClock) throws(DecodingFailure) {
-    wheel.jump(to: clock)
-    var previous: LeaseID?
-    for _ in 0..<(try reader.readCount(minimumSize: 3)) {
-      let offset = reader.offset
-      let id: LeaseID
-      if let previous {
-        let (sum, overflow) = previous.addingReportingOverflow(unsigned: try reader.readVarint())
-        guard !overflow, sum > previous else { throw .malformed(offset: offset, "lease IDs that do not rise") }
-        id = sum
-      } else {
-        id = try reader.readSigned()
-      }
-      let ttl = try reader.readVarint()
-      guard id != 0, ttl > 0, ttl <= UInt64(Int64.max) else {
-        throw .malformed(offset: offset, "a lease with ID 0 or a TTL out of range")
-      }
-      insert(id, ttlMilliseconds: Int64(ttl), deadline: LeaseClock(milliseconds: try reader.readSigned()))
-      previous = id
-    }
-  }
-}
-
-extension Int64 {
-  /// As `addingReportingOverflow`, for a distance that may exceed `Int64.max`.
-  fileprivate func addingReportingOverflow(unsigned distance: UInt64) -> (sum: Int64, overflow: Bool) {
-    let (sum, overflow) = (UInt64(bitPattern: self) ^ (1 << 63)).addingReportingOverflow(distance)
-    return (Int64(bitPattern: sum ^ (1 << 63)), overflow)
   }
 }

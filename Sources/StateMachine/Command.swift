@@ -17,6 +17,7 @@ package indirect enum Command: Hashable, Sendable {
   /// Grants `grants` and runs `request`, both or neither: when the comparisons fail, or the request is refused, no
   /// lease is granted. Puts in the success branch may name the new leases.
   case grantAndTransact(grants: [LeaseGrant], request: TransactionRequest)
+  case alarm(AlarmAction, Alarm)
   /// Carries nothing but its stamp: persists the lease clock of an idle leader.
   case tick
 }
@@ -54,6 +55,8 @@ package enum CommandResult: Hashable, Sendable {
   /// TTLs in milliseconds beside their leases; 0 for a lease that is not there.
   case leasesRenewed([Int64], revision: Int64)
   case leasesExpired(count: Int, revision: Int64)
+  /// The alarm that now stands or that has ended; none when there was nothing to end.
+  case alarms([Alarm], revision: Int64)
   case ticked
   case refused(CommandError)
 }
@@ -64,4 +67,8 @@ package enum CommandError: Error, Hashable, Sendable {
   case leaseExists
   /// Above `Limits.maxLeaseTTLSeconds`. Also a TTL that is not positive, which no correct proposer sends.
   case leaseTTLTooLarge
+  /// An active no-space alarm forbids it.
+  case noSpace
+  /// An active corruption alarm forbids it.
+  case corrupt
 }

@@ -46,6 +46,7 @@ private enum CommandTag: UInt8 {
   case leaseExpire = 8
   case grantAndTransact = 9
   case tick = 10
+  case alarm = 11
 }
 
 extension ByteWriter {
@@ -84,7 +85,16 @@ extension ByteWriter {
       write(request)
     case .tick:
       writeTag(.tick)
+    case .alarm(let action, let alarm):
+      writeTag(.alarm)
+      writeByte(action.rawValue)
+      write(alarm)
     }
+  }
+
+  mutating func write(_ alarm: Alarm) {
+    writeFixed(alarm.memberID)
+    writeByte(alarm.kind.rawValue)
   }
 
   private mutating func write(_ grant: LeaseGrant) {
@@ -118,7 +128,22 @@ extension ByteReader {
       for _ in 0..<(try readCount(minimumSize: 9)) { grants.append(try readGrant()) }
       return .grantAndTransact(grants: grants, request: try readTransaction())
     case .tick: return .tick
+    case .alarm:
+      let offset = offset
+      guard let action = AlarmAction(rawValue: try readByte()) else {
+        throw .malformed(offset: offset, "an unknown action on an alarm")
+      }
+      return .alarm(action, try readAlarm())
     }
+  }
+
+  mutating func readAlarm() throws(DecodingFailure) -> Alarm {
+    let memberID = try readFixed(UInt64.self)
+    let offset = offset
+    guard let kind = Alarm.Kind(rawValue: try readByte()) else {
+      throw .malformed(offset: offset, "an unknown kind of alarm")
+    }
+    return Alarm(memberID: memberID, kind: kind)
   }
 
   private mutating func readGrant() throws(DecodingFailure) -> LeaseGrant {

@@ -56,6 +56,9 @@ struct LeaseAttachments: Sendable {
 
   init() {}
 
+  /// With room for leases in the slots below `slotCount`.
+  init(slotCount: Int) { keysBySlot = ChunkedArray(repeating: .none, count: slotCount) }
+
   func keys(at slot: Int) -> AttachedKeys { slot < keysBySlot.count ? keysBySlot[slot] : .none }
 
   /// What hung on the slot, which is free then.
@@ -69,6 +72,11 @@ struct LeaseAttachments: Sendable {
   mutating func attach(_ key: Bytes, at slot: Int) {
     while keysBySlot.count <= slot { keysBySlot.append(.none) }
     keysBySlot[slot].insert(key)
+  }
+
+  mutating func detach(_ key: Bytes, at slot: Int) {
+    guard slot < keysBySlot.count else { return }
+    keysBySlot[slot].remove(key)
   }
 
   /// A put moves the key to the put's lease, whichever that is; a delete detaches it.

@@ -19,12 +19,13 @@ extension StateMachine {
   private mutating func establish(_ grant: LeaseGrant) {
     let isNew = leases.grant(grant.id, ttlMilliseconds: grant.ttlMilliseconds, at: clock)
     precondition(isNew, "lease \(grant.id) granted twice")
+    if recordsChanges, let slot = leases.slot(of: grant.id) { recordLease(grant.id, at: slot) }
   }
 
   /// All keys of the lease vanish at one revision; without keys the revision stays.
   mutating func revoke(_ id: LeaseID, _ events: inout [KeyspaceEvent]) throws(CommandError) -> CommandResult {
     guard let slot = leases.slot(of: id) else { throw .leaseNotFound }
-    end(leaseAt: slot, cause: .leaseRevoked, &events)
+    end(id, at: slot, cause: .leaseRevoked, &events)
     return .leaseRevoked(revision: keyspace.revision)
   }
 
@@ -32,7 +33,14 @@ extension StateMachine {
   mutating func renew(_ ids: [LeaseID]) -> CommandResult {
     var ttls: [Int64] = []
     ttls.reserveCapacity(ids.count)
-    for id in ids { ttls.append(leases.renew(id, at: clock) ?? 0) }
+    for id in ids {
+      guard let slot = leases.slot(of: id) else {
+        ttls.append(0)
+        continue
+      }
+      if leases.renew(at: slot, at: clock) { recordLease(id, at: slot) }
+      ttls.append(leases.grantedTTLMilliseconds(at: slot))
+    }
     return .leasesRenewed(ttls, revision: keyspace.revision)
   }
 
@@ -42,15 +50,18 @@ extension StateMachine {
     var count = 0
     for id in ids {
       guard let slot = leases.slot(of: id), leases.deadline(at: slot) <= clock else { continue }
-      end(leaseAt: slot, cause: .leaseExpired, &events)
+      end(id, at: slot, cause: .leaseExpired, &events)
       count += 1
     }
     return .leasesExpired(count: count, revision: keyspace.revision)
   }
 
-  private mutating func end(leaseAt slot: Int, cause: DeletionCause, _ events: inout [KeyspaceEvent]) {
+  private mutating func end(
+    _ id: LeaseID, at slot: Int, cause: DeletionCause, _ events: inout [KeyspaceEvent]
+  ) {
     let keys = attachments.detachAll(at: slot)
     leases.remove(at: slot)
+    recordEnd(of: id)
     if !keys.isEmpty { keyspace.delete(keys: keys, cause: cause, events: &events) }
   }
 

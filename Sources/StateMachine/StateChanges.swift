@@ -1,8 +1,6 @@
 import Keyspace
 import Primitives
 
-// CONTRACT SKETCH: the state machine and the storage engine.
-
 /// The small part of the state, all of it in one record of the engine.
 package struct StateHead: Hashable, Sendable {
   package var appliedIndex: UInt64
@@ -15,27 +13,22 @@ package struct StateHead: Hashable, Sendable {
   package var leaseCount: Int
   /// Ordinals of versions that are yet to be made.
   package var nextOrdinal: UInt64
+  /// Sorted, distinct.
   package var alarms: [Alarm]
-}
 
-/// What an operator must know of and what the cluster has agreed on: etcd's alarms.
-package struct Alarm: Hashable, Comparable, Sendable {
-  package enum Kind: UInt8, Hashable, Comparable, Sendable {
-    case noSpace = 1
-    case corrupt = 2
-    package static func < (left: Kind, right: Kind) -> Bool { left.rawValue < right.rawValue }
-  }
-
-  package var memberID: UInt64
-  package var kind: Kind
-
-  package init(memberID: UInt64, kind: Kind) {
-    self.memberID = memberID
-    self.kind = kind
-  }
-
-  package static func < (left: Alarm, right: Alarm) -> Bool {
-    (left.memberID, left.kind) < (right.memberID, right.kind)
+  package init(
+    appliedIndex: UInt64, appliedTerm: UInt64, clock: LeaseClock, revision: Int64, compactedRevision: Int64,
+    keyCount: Int, leaseCount: Int, nextOrdinal: UInt64, alarms: [Alarm]
+  ) {
+    self.appliedIndex = appliedIndex
+    self.appliedTerm = appliedTerm
+    self.clock = clock
+    self.revision = revision
+    self.compactedRevision = compactedRevision
+    self.keyCount = keyCount
+    self.leaseCount = leaseCount
+    self.nextOrdinal = nextOrdinal
+    self.alarms = alarms
   }
 }
 
@@ -57,42 +50,67 @@ package struct LeaseChange: Hashable, Sendable {
 package struct StateChanges: Sendable {
   package var head: StateHead
   package var keyspace: KeyspaceChanges
-  /// In the order of the changes.
-  package var leases: [LeaseChange]
+  private let leaseLog: ChunkedArray<LeaseChange>
+
+  fileprivate init(head: StateHead, keyspace: KeyspaceChanges, leaseLog: ChunkedArray<LeaseChange>) {
+    self.head = head
+    self.keyspace = keyspace
+    self.leaseLog = leaseLog
+  }
+
+  /// In the order of the changes. Put together at each call: ask once.
+  package var leases: [LeaseChange] { leaseLog.contiguous }
 }
 
 extension StateMachine {
-  /// See `Keyspace.cut`. Cheap: shares storage, copies nothing of size.
-  package mutating func cut() -> StateChanges { fatalError("sketch") }
+  /// From here on changes are noted, for `cut`. The first cut then carries the whole state. A state with an archive
+  /// (one that `StateLoader` built) notes them already. A state that nobody cuts must not note changes: they would pile
+  /// up.
+  package mutating func recordChanges() {
+    guard !recordsChanges else { return }
+    recordsChanges = true
+    leases.forEach { id, ttl, deadline in
+      leaseChanges.append(
+        LeaseChange(id: id, ttlMilliseconds: ttl, deadlineMilliseconds: deadline.milliseconds))
+    }
+  }
+
+  /// See `Keyspace.cut`. Cheap: shares storage, copies nothing of size. Changes must be noted (`recordChanges`).
+  package mutating func cut() -> StateChanges {
+    precondition(recordsChanges, "a cut of a state that does not note its changes")
+    let keyspace = keyspace.cut()
+    let head = StateHead(
+      appliedIndex: appliedIndex, appliedTerm: appliedTerm, clock: clock, revision: keyspace.revision,
+      compactedRevision: keyspace.compactedRevision, keyCount: keyspace.keyCount, leaseCount: leases.count,
+      nextOrdinal: keyspace.nextOrdinal, alarms: alarms)
+    let changes = StateChanges(head: head, keyspace: keyspace, leaseLog: leaseChanges)
+    leaseChanges = ChunkedArray()
+    return changes
+  }
 
   /// See `Keyspace.rebase`.
   package mutating func rebase(
     onto archive: any VersionArchive, below ordinal: UInt64, archivedBytes: Int
-  ) -> DiscardedVersions { fatalError("sketch") }
+  ) -> DiscardedVersions {
+    keyspace.rebase(onto: archive, below: ordinal, archivedBytes: archivedBytes)
+  }
 
-  /// Entries, versions and leases that no cut has taken yet: a measure of what write-behind holds in memory.
-  package var uncommittedBytes: Int { fatalError("sketch") }
-}
+  /// Versions, removals and leases that no cut has taken yet: a measure of what write-behind holds in memory.
+  package var uncommittedBytes: Int {
+    keyspace.uncutBytes + leaseChanges.count * MemoryLayout<LeaseChange>.stride
+  }
 
-/// Builds a state from what an engine holds: first all leases, then all references, then `finish`. Built for speed:
-/// ten million of each in a few seconds.
-package struct StateLoader {
-  package init(head: StateHead) { fatalError("sketch") }
+  /// Notes the state of a lease that has just been granted or renewed.
+  mutating func recordLease(_ id: LeaseID, at slot: Int) {
+    guard recordsChanges else { return }
+    leaseChanges.append(
+      LeaseChange(
+        id: id, ttlMilliseconds: leases.grantedTTLMilliseconds(at: slot),
+        deadlineMilliseconds: leases.deadline(at: slot).milliseconds))
+  }
 
-  /// In rising order of IDs.
-  package mutating func addLease(
-    id: LeaseID, ttlMilliseconds: Int64, deadlineMilliseconds: Int64
-  ) throws(DecodingFailure) { fatalError("sketch") }
-
-  /// A kept version: keys rise, the references of one key rise. A key out of order (a long one) is accepted too, at
-  /// the cost of a search.
-  /// - Parameter lease: of the version; 0 for none and for tombstones.
-  package mutating func addVersion(
-    key: UnsafeRawBufferPointer, _ reference: VersionReference, lease: LeaseID
-  ) throws(DecodingFailure) { fatalError("sketch") }
-
-  /// Checks that counts agree with the head and that every key's lease is there.
-  package consuming func finish(
-    archive: any VersionArchive, archivedBytes: Int
-  ) throws(DecodingFailure) -> StateMachine { fatalError("sketch") }
+  mutating func recordEnd(of id: LeaseID) {
+    guard recordsChanges else { return }
+    leaseChanges.append(LeaseChange(id: id, ttlMilliseconds: 0, deadlineMilliseconds: 0))
+  }
 }

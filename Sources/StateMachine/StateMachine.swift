@@ -14,7 +14,13 @@ package struct StateMachine: Sendable {
   package internal(set) var clock = LeaseClock.zero
   package internal(set) var appliedIndex: UInt64 = 0
   package internal(set) var appliedTerm: UInt64 = 0
+  /// Active alarms of all members, sorted.
+  package internal(set) var alarms: [Alarm] = []
   var attachments = LeaseAttachments()
+
+  /// What has happened to leases since the last cut; noted only for those who cut (`recordChanges`).
+  var leaseChanges = ChunkedArray<LeaseChange>()
+  package internal(set) var recordsChanges = false
 
   package init() {}
 
@@ -41,6 +47,7 @@ package struct StateMachine: Sendable {
 
   private mutating func apply(_ command: Command, events: inout [KeyspaceEvent]) -> CommandResult {
     do throws(CommandError) {
+      if let refusal = refusal(of: command) { throw refusal }
       switch command {
       case .put(let request): return try put(request, &events)
       case .delete(let request): return delete(request, &events)
@@ -51,6 +58,7 @@ package struct StateMachine: Sendable {
       case .leaseRenew(let ids): return renew(ids)
       case .leaseExpire(let ids): return expire(ids, &events)
       case .grantAndTransact(let grants, let request): return try grantAndTransact(grants, request, &events)
+      case .alarm(let action, let alarm): return self.alarm(action, alarm)
       case .tick: return .ticked
       }
     } catch {

@@ -116,6 +116,8 @@ package enum EtcdErrors {
     case .leaseNotFound: leaseNotFound
     case .leaseExists: leaseExists
     case .leaseTTLTooLarge: leaseTTLTooLarge
+    case .noSpace: noSpace
+    case .corrupt: corrupt
     }
   }
 }

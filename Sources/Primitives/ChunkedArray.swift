@@ -45,4 +45,16 @@ package struct ChunkedArray<Element: Sendable>: Sendable {
     chunks[position].append(element)
     storedCount += 1
   }
+
+  @inlinable
+  package var isEmpty: Bool { storedCount == 0 }
+
+  /// All elements in one array of their own.
+  @inlinable
+  package var contiguous: [Element] {
+    var all: [Element] = []
+    all.reserveCapacity(storedCount)
+    for chunk in chunks { all.append(contentsOf: chunk) }
+    return all
+  }
 }
