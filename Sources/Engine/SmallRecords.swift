@@ -1,0 +1,123 @@
+import Keyspace
+import Primitives
+
+/// A kept version as its key's entry in `keys`, or as its own in `long`, 24 bytes:
+///
+///     main u64 · ordinal × 2 + (1 for a tombstone) u64 · lease of the version i64, 0 for none and for tombstones
+///
+/// Big-endian, so that LMDB's bytewise order of a key's records is the order of its versions. The lease is there for the
+/// start, which puts keys and leases together without reading a version.
+struct ReferenceRecord: Hashable, Sendable {
+  static let byteCount = 24
+  static let maxOrdinal = UInt64.max >> 1
+
+  var main: Int64
+  var ordinal: UInt64
+  var isTombstone: Bool
+  var lease: LeaseID
+
+  init(main: Int64, ordinal: UInt64, isTombstone: Bool, lease: LeaseID) {
+    precondition(ordinal <= Self.maxOrdinal, "an ordinal of 64 bits")
+    self.main = main
+    self.ordinal = ordinal
+    self.isTombstone = isTombstone
+    self.lease = lease
+  }
+
+  /// nil when the size is wrong; any 24 bytes are a record.
+  @inline(__always)
+  init?(_ bytes: UnsafeRawBufferPointer) {
+    guard bytes.count == Self.byteCount else { return nil }
+    main = Int64(bigEndian: bytes.loadUnaligned(as: Int64.self))
+    let tagged = UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+    ordinal = tagged >> 1
+    isTombstone = tagged & 1 == 1
+    lease = Int64(bigEndian: bytes.loadUnaligned(fromByteOffset: 16, as: Int64.self))
+  }
+
+  var reference: VersionReference { VersionReference(main: main, ordinal: ordinal, isTombstone: isTombstone) }
+
+  private var words: (Int64, UInt64, Int64) {
+    (main.bigEndian, (ordinal << 1 | (isTombstone ? 1 : 0)).bigEndian, lease.bigEndian)
+  }
+
+  @inline(__always)
+  func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+    let words = words
+    return try withUnsafePointer(to: words) { (pointer) throws(E) in
+      try body(UnsafeRawBufferPointer(start: pointer, count: Self.byteCount))
+    }
+  }
+
+  /// The share in the sum of `keys`.
+  @inline(__always)
+  func hash(key: UnsafeRawBufferPointer) -> UInt64 {
+    var hash = RecordHash(seed: UInt64(Database.keys.rawValue))
+    hash.mix(key)
+    return finished(hash)
+  }
+
+  /// The share in the sum of `long`.
+  var longHash: UInt64 { finished(RecordHash(seed: UInt64(Database.long.rawValue))) }
+
+  @inline(__always)
+  private func finished(_ start: RecordHash) -> UInt64 {
+    var hash = start
+    hash.mix(UInt64(bitPattern: main))
+    hash.mix(ordinal << 1 | (isTombstone ? 1 : 0))
+    hash.mix(UInt64(bitPattern: lease))
+    return hash.value
+  }
+
+  /// Whether the key has its place in `keys`; in `long` otherwise.
+  @inline(__always)
+  static func isShort(_ keyCount: Int) -> Bool { (1...EngineLimits.maxKeyBytes).contains(keyCount) }
+}
+
+/// A lease in `leases`. Its key is the ID with the sign bit turned over, so that unsigned order is that of IDs; the record
+/// has 16 bytes:
+///
+///     TTL i64 (ms) · deadline i64 (ms on the lease clock)
+///
+/// Little-endian.
+struct LeaseRecord: Hashable, Sendable {
+  static let byteCount = 16
+
+  var ttlMilliseconds: Int64
+  var deadlineMilliseconds: Int64
+
+  init(ttlMilliseconds: Int64, deadlineMilliseconds: Int64) {
+    self.ttlMilliseconds = ttlMilliseconds
+    self.deadlineMilliseconds = deadlineMilliseconds
+  }
+
+  @inline(__always)
+  init?(_ bytes: UnsafeRawBufferPointer) {
+    guard bytes.count == Self.byteCount else { return nil }
+    ttlMilliseconds = Int64(littleEndian: bytes.loadUnaligned(as: Int64.self))
+    deadlineMilliseconds = Int64(littleEndian: bytes.loadUnaligned(fromByteOffset: 8, as: Int64.self))
+  }
+
+  @inline(__always)
+  func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+    let words = (ttlMilliseconds.littleEndian, deadlineMilliseconds.littleEndian)
+    return try withUnsafePointer(to: words) { (pointer) throws(E) in
+      try body(UnsafeRawBufferPointer(start: pointer, count: Self.byteCount))
+    }
+  }
+
+  @inline(__always)
+  static func key(_ id: LeaseID) -> UInt64 { UInt64(bitPattern: id) ^ (1 << 63) }
+
+  @inline(__always)
+  static func id(_ key: UInt64) -> LeaseID { LeaseID(bitPattern: key ^ (1 << 63)) }
+
+  @inline(__always)
+  func hash(id: LeaseID) -> UInt64 {
+    var hash = RecordHash(seed: UInt64(Database.leases.rawValue))
+    hash.mix(UInt64(bitPattern: id))
+    hash.mix(UInt64(bitPattern: ttlMilliseconds))
+    hash.mix(UInt64(bitPattern: deadlineMilliseconds))
+    return hash.value
+  }
+}

@@ -1,0 +1,141 @@
+import CLMDB
+import Keyspace
+import Primitives
+import StateMachine
+import Storage
+import Synchronization
+
+/// The state on disk: one LMDB environment (`<member>/state`). Opened once; `commit` and `defragment` are called by one
+/// thread, one at a time; archives are read by any. What is in the files, and what a crash leaves, is in `StateFormat`.
+package final class StateEngine: Sendable {
+  private struct Living {
+    var environment: Environment
+    /// As of the last commit; nil before the first one.
+    var record: MetaRecord?
+  }
+
+  private struct Published {
+    var sizes = EngineSizes()
+    var metrics = EngineMetrics()
+  }
+
+  private let directory: String
+  private let options: EngineOptions
+  /// Held for as long as a commit or a defragmentation takes. nil once closed.
+  private let living: Mutex<Living?>
+  private let published: Mutex<Published>
+
+  /// Opens or creates the environment and loads the state: an empty `StateMachine` when it is fresh. Throws what the
+  /// operator must mend (damage, foreign format).
+  package static func open(
+    directory: String, options: EngineOptions
+  ) throws(StorageError) -> (StateEngine, StateMachine) {
+    FaultGuard.install()
+    let files = StateFiles(directory: directory, unsafeNoSync: options.unsafeNoSync)
+    try files.prepare()
+    if try !files.hasState() {
+      let fresh = try Environment.create(
+        path: files.nextPath, shownPath: files.path, mapBytes: options.mapBytes)
+      try files.install(fresh)
+    } else {
+      try files.removeNext()
+    }
+    let environment = try Environment.open(
+      path: files.path, mapBytes: options.mapBytes, unsafeNoSync: options.unsafeNoSync)
+    let loaded = try StateReading.load(environment)
+    let engine = StateEngine(directory: directory, options: options, environment: environment, loaded: loaded)
+    return (engine, loaded.machine)
+  }
+
+  private init(directory: String, options: EngineOptions, environment: Environment, loaded: LoadedState) {
+    self.directory = directory
+    self.options = options
+    living = Mutex(Living(environment: environment, record: loaded.record))
+    published = Mutex(Published(sizes: loaded.sizes))
+  }
+
+  /// Makes the changes durable as a whole. A disk without space leaves everything as it was: throws `StorageError.io` with
+  /// `isOutOfSpace`, and the same changes may be offered again. Any other failure stops the process.
+  package func commit(_ changes: StateChanges) throws(StorageError) -> EngineCommit {
+    try living.withLock { (living) throws(StorageError) in
+      guard var now = living else { preconditionFailure("commit after close") }
+      let start = ContinuousClock.now
+      let writtenBytes = try Self.write(changes, to: &now)
+      living = now
+      return publish(now, since: start) { $0.noteCommit($1, bytes: writtenBytes) }
+    }
+  }
+
+  /// Answers the bytes put.
+  private static func write(_ changes: StateChanges, to living: inout Living) throws(StorageError) -> Int {
+    let environment = living.environment
+    let totals = living.record?.totals ?? StoredTotals()
+    do throws(LMDBFailure) {
+      return try FaultGuard.inside(environment.faultMessage) { () throws(LMDBFailure) in
+        let transaction = try environment.begin(writing: true)
+        var writer = ChangeWriter(transaction: transaction, totals: totals)
+        let record: MetaRecord
+        do throws(LMDBFailure) { record = try writer.write(changes) } catch {
+          transaction.abort()
+          throw error
+        }
+        try transaction.commit()
+        living.record = record
+        return writer.writtenBytes
+      }
+    } catch {
+      // A failed sync is never tried again: what a second one would report is not what is on the disk.
+      guard environment.isOutOfSpace(error) else { stopProcess(environment.storageError(error)) }
+      throw environment.outOfSpace(error)
+    }
+  }
+
+  /// Re-inserts everything into a fresh environment beside the living one and takes its place (store.md section 3).
+  /// Reads go on. Returns the archive to rebase onto (the same content). A disk without space for the copy, and damage that
+  /// the copy has come upon, leave everything as it was.
+  package func defragment() throws(StorageError) -> EngineCommit {
+    try living.withLock { (living) throws(StorageError) in
+      guard var now = living else { preconditionFailure("defragment after close") }
+      let start = ContinuousClock.now
+      let files = StateFiles(directory: directory, unsafeNoSync: options.unsafeNoSync)
+      let copy = try Defragmentation.run(from: now.environment, now.record, files: files, mapBytes: options.mapBytes)
+      now = Living(environment: copy.environment, record: copy.record)
+      living = now
+      return publish(now, since: start) { $0.noteDefragmentation($1) }
+    }
+  }
+
+  /// An archive of what has just been committed; sizes and metrics along with it.
+  private func publish(
+    _ living: Living, since start: ContinuousClock.Instant, _ note: (inout EngineMetrics, Duration) -> Void
+  ) -> EngineCommit {
+    let archive: Archive
+    let sizes: EngineSizes
+    do throws(LMDBFailure) {
+      archive = try Archive(of: living.environment)
+      sizes = try FaultGuard.inside(living.environment.faultMessage) { () throws(LMDBFailure) in
+        try archive.sizes()
+      }
+    } catch {
+      stopProcess(living.environment.storageError(error))
+    }
+    let duration = ContinuousClock.now - start
+    published.withLock { published in
+      published.sizes = sizes
+      note(&published.metrics, duration)
+    }
+    // Without a record nothing has been committed yet.
+    let head = living.record?.head
+    return EngineCommit(
+      appliedIndex: head?.appliedIndex ?? 0, appliedTerm: head?.appliedTerm ?? 0, archive: archive,
+      belowOrdinal: head?.nextOrdinal ?? 0, archivedBytes: living.record?.totals.archivedBytes ?? 0)
+  }
+
+  /// As of the last commit.
+  package var sizes: EngineSizes { published.withLock { $0.sizes } }
+
+  package var metrics: EngineMetrics { published.withLock { $0.metrics } }
+
+  /// Ends writing. The file is let go when the last archive is.
+  package func close() { living.withLock { $0 = nil } }
+}
