@@ -99,7 +99,8 @@ let package = Package(
     tests(
       "ClusterNodeTests",
       [
-        "ClusterNode", "EtcdAPI", "Wire", "StateMachine", "Keyspace", "Leases", nioCore, nioPosix, nioEmbedded,
+        "ClusterNode", "EtcdAPI", "Wire", "StateMachine", "Keyspace", "Leases", "Storage", "Engine", nioCore, nioPosix,
+        nioEmbedded,
         logging,
       ]),
     tests("SidecarCoreTests", ["SidecarCore"]),

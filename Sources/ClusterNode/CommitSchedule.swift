@@ -2,9 +2,9 @@ import Primitives
 
 /// When the engine commits next: soon enough that little is held in memory twice, seldom enough that commits take no
 /// more than a tenth of the time.
-struct CommitSchedule {
+package struct CommitSchedule {
   /// What has been applied and not been committed, from the least pressing on.
-  enum Pending: Int, Comparable {
+  package enum Pending: Int, Comparable {
     case nothing
     /// Only the lease clock has moved on: the log knows that too.
     case clockOnly
@@ -12,23 +12,23 @@ struct CommitSchedule {
     /// Memory or log have grown beyond what write-behind is meant to hold.
     case urgent
 
-    static func < (left: Pending, right: Pending) -> Bool { left.rawValue < right.rawValue }
+    package static func < (left: Pending, right: Pending) -> Bool { left.rawValue < right.rawValue }
   }
 
-  static let restMilliseconds: Int64 = 100
+  package static let restMilliseconds: Int64 = 100
   /// Times the last commit's duration.
-  static let restFactor: Int64 = 9
-  static let clockOnlyMilliseconds: Int64 = 60_000
-  static let retryMilliseconds: Int64 = 1_000
+  package static let restFactor: Int64 = 9
+  package static let clockOnlyMilliseconds: Int64 = 60_000
+  package static let retryMilliseconds: Int64 = 1_000
 
   private var lastEnd: MonotonicTime
   private var lastDurationNanoseconds: Int64 = 0
   private var hasFailed = false
 
-  init(openedAt now: MonotonicTime) { lastEnd = now }
+  package init(openedAt now: MonotonicTime) { lastEnd = now }
 
   /// nil: there is nothing to commit.
-  func nextStart(_ pending: Pending) -> MonotonicTime? {
+  package func nextStart(_ pending: Pending) -> MonotonicTime? {
     if hasFailed { return lastEnd.advanced(byMilliseconds: Self.retryMilliseconds) }
     switch pending {
     case .nothing: return nil
@@ -40,14 +40,14 @@ struct CommitSchedule {
     }
   }
 
-  mutating func noteCommit(from start: MonotonicTime, to end: MonotonicTime) {
+  package mutating func noteCommit(from start: MonotonicTime, to end: MonotonicTime) {
     lastEnd = end
     lastDurationNanoseconds = end.nanoseconds - start.nanoseconds
     hasFailed = false
   }
 
   /// The disk had no room: the same changes are offered again after a second.
-  mutating func noteFailure(at now: MonotonicTime) {
+  package mutating func noteFailure(at now: MonotonicTime) {
     lastEnd = now
     hasFailed = true
   }

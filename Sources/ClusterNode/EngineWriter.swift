@@ -156,7 +156,8 @@ final class EngineWriter: Sendable {
     do throws(StorageError) {
       rebase(onto: try engine.defragment(), coveredLogBytes: nil)
     } catch {
-      guard error.isOutOfSpace else { stopProcess(error) }
+      // Everything is as it was, whatever stood in the way.
+      logger.warning("defragmentation failed: \(error)")
       return error
     }
     let sizes = load.sizes

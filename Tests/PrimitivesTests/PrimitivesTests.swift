@@ -134,3 +134,37 @@ import Testing
     #expect(DurationText.milliseconds(text) == nil)
   }
 }
+
+@Suite struct SHA256Tests {
+  /// FIPS 180-4's examples and the empty message.
+  @Test(
+    arguments: [
+      ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+      ("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+      (
+        "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+        "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"
+      ),
+    ])
+  func knownDigests(text: String, digest: String) {
+    #expect(hex(SHA256.digest(of: Array(text.utf8))) == digest)
+  }
+
+  @Test func anyCutIntoPiecesGivesTheSameDigest() {
+    let message = (0..<1_000).map { UInt8(truncatingIfNeeded: $0 * 7) }
+    let whole = SHA256.digest(of: message)
+    for pieceBytes in [1, 3, 55, 56, 63, 64, 65, 128, 999] {
+      var hash = SHA256()
+      for start in stride(from: 0, to: message.count, by: pieceBytes) {
+        hash.update(message[start..<min(start + pieceBytes, message.count)])
+      }
+      #expect(hash.finish() == whole)
+    }
+    #expect(hex(SHA256.digest(of: [UInt8](repeating: 0x61, count: 1_000_000)))
+      == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0")
+  }
+
+  private func hex(_ bytes: [UInt8]) -> String {
+    bytes.map { (($0 < 16 ? "0" : "") + String($0, radix: 16)) }.joined()
+  }
+}

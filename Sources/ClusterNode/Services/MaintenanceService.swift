@@ -109,12 +109,12 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
     var compactRevision: Int64
   }
 
-  /// Of a copy and away from the event loop, so that nobody waits for it. Revision 0: the current one.
+  /// Of a copy, so that nobody waits for it, and away from the event loop unless it is small. Revision 0: the current one.
   private func keyspaceHash<Response>(
     at revision: Int64, _ reply: UnaryReply<Response>, _ respond: @escaping @Sendable (KeyspaceHash) -> Response
   ) {
     let snapshot = context.node.read { $0.keyspace }
-    context.answerFromPool(reply) { () throws(GRPCStatus) in
+    let body: @Sendable () throws(GRPCStatus) -> Response = { () throws(GRPCStatus) in
       do throws(KeyspaceError) {
         return respond(
           KeyspaceHash(
@@ -124,7 +124,11 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
         throw EtcdErrors.status(for: error)
       }
     }
+    if snapshot.sizeInBytes <= Self.maxBytesHashedHere { reply.answer(body) } else { context.answerFromPool(reply, body) }
   }
+
+  /// A hop would take longer.
+  private static var maxBytesHashedHere: Int { 64 * 1024 }
 
   /// Answered when it is done. As etcd's, the answer has no header.
   @Sendable

@@ -12,27 +12,34 @@ import Synchronization
 final class NodeFixture {
   let directory: String
   private(set) var node: Node
-  private let snapshotAfterLogBytes: Int
+  private let configure: (inout NodeConfiguration) -> Void
+  private let openStore: StateStoreOpener?
 
-  init(snapshotAfterLogBytes: Int = Limits.snapshotAfterLogBytes) throws {
+  /// - Parameter openStore: puts a state of the test's own in the place of the engine.
+  init(openStore: StateStoreOpener? = nil, _ configure: @escaping (inout NodeConfiguration) -> Void = { _ in }) throws {
     directory = FileManager.default.temporaryDirectory.path + "/leasehold-node-\(UInt64.random(in: 0...UInt64.max))"
-    self.snapshotAfterLogBytes = snapshotAfterLogBytes
-    node = try Self.open(directory, snapshotAfterLogBytes)
+    self.configure = configure
+    self.openStore = openStore
+    node = try Self.open(directory, configure, openStore)
   }
 
   deinit {
     do { try FileManager.default.removeItem(atPath: directory) } catch { print("left behind: \(directory): \(error)") }
   }
 
-  private static func open(_ directory: String, _ snapshotAfterLogBytes: Int) throws -> Node {
+  private static func open(
+    _ directory: String, _ configure: (inout NodeConfiguration) -> Void, _ openStore: StateStoreOpener?
+  ) throws -> Node {
     var configuration = NodeConfiguration(name: "n0", dataDirectory: directory)
-    configuration.snapshotAfterLogBytes = snapshotAfterLogBytes
-    return try Node(configuration: configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    configure(&configuration)
+    let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+    guard let openStore else { return try Node(configuration: configuration, logger: logger) }
+    return try Node(configuration: configuration, logger: logger, openStore: openStore)
   }
 
   func restart() async throws {
     await node.stop()
-    node = try Self.open(directory, snapshotAfterLogBytes)
+    node = try Self.open(directory, configure, openStore)
   }
 
   func propose(_ commands: Command...) async throws -> [CommandResult] {

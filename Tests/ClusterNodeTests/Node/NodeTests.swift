@@ -40,8 +40,8 @@ import Testing
     await fixture.node.stop()
   }
 
-  @Test func snapshotsCarryTheStateWhenTheLogBehindThemIsCut() async throws {
-    let fixture = try NodeFixture(snapshotAfterLogBytes: 64 * 1024)
+  @Test func theStoreCarriesWhatTheLogHasForgotten() async throws {
+    let fixture = try NodeFixture { $0.commitAfterLogBytes = 64 * 1024 }
     let value = String(repeating: "x", count: 1_000)
     for number in 0..<400 { try await fixture.put("k\(number % 50)", "\(number) \(value)") }
     _ = try await fixture.propose(.leaseGrant(id: 7, ttlMilliseconds: 600_000))

@@ -4,6 +4,7 @@ import Leases
 import NIOCore
 import Primitives
 import StateMachine
+import Storage
 import Synchronization
 
 /// The real state machine behind the node's in-process API, without log, clock or threads: what is proposed is applied
@@ -18,6 +19,8 @@ final class FakeNode: NodeHandle {
     var proposed: [[Command]] = []
     /// Refuses every proposal and barrier when set.
     var outage: ProposalError?
+    var defragmentations = 0
+    var defragmentationFailure: StorageError?
     var sessions: [FakeWatchSession] = []
     /// Sessions are told of the past by themselves; otherwise the test plays everything.
     var replaysHistory = false
@@ -25,6 +28,7 @@ final class FakeNode: NodeHandle {
 
   private let contents = Mutex(Contents())
 
+  var machine: StateMachine { contents.withLock { $0.machine } }
   var proposed: [[Command]] { contents.withLock { $0.proposed } }
   var sessions: [FakeWatchSession] { contents.withLock { $0.sessions } }
 
@@ -40,6 +44,7 @@ final class FakeNode: NodeHandle {
       status.databaseSizeBytes = 4_096
       status.databaseInUseBytes = 1_024
       status.peerURLs = ["http://localhost:2380"]
+      status.alarms = contents.machine.alarms
       status.clientURLs = ["http://localhost:2379"]
       return status
     }
@@ -91,6 +96,16 @@ final class FakeNode: NodeHandle {
     } else {
       completion(.success(()))
     }
+  }
+
+  func defragment(
+    on eventLoop: any EventLoop, completion: @escaping @Sendable (Result<Void, StorageError>) -> Void
+  ) {
+    let failure = contents.withLock { contents in
+      contents.defragmentations += 1
+      return contents.defragmentationFailure
+    }
+    eventLoop.execute { completion(failure.map { .failure($0) } ?? .success(())) }
   }
 
   func read<R>(_ body: (borrowing StateMachine) throws -> R) rethrows -> R {

@@ -1,6 +1,7 @@
 import ClusterNode
 import NIOCore
 import NIOEmbedded
+import StateMachine
 import Testing
 import Wire
 
@@ -44,6 +45,19 @@ struct HTTPEndpointTests {
     #expect(try get("/livez") == (200, "ok\n"))
     #expect(try get("/readyz") == (200, "ok\n"))
     #expect(try get("/readyz/linearizable_read", query: "verbose") == (200, "[+]linearizable_read ok\nok\n"))
+  }
+
+  @Test("An alarm makes it unhealthy unless it is excluded; a corrupt member is not ready")
+  func alarms() throws {
+    node.propose([.alarm(.activate, Alarm(memberID: 7, kind: .noSpace))]) { _ in }
+    #expect(try get("/health") == (503, #"{"health":"false","reason":"ALARM NOSPACE"}"#))
+    #expect(try get("/health", query: "exclude=NOSPACE").status == 200)
+    #expect(try get("/readyz").status == 200)
+    node.propose([.alarm(.activate, Alarm(memberID: 8, kind: .corrupt))]) { _ in }
+    #expect(try get("/health", query: "exclude=NOSPACE").body.contains("ALARM CORRUPT"))
+    #expect(try get("/health", query: "exclude=NOSPACE&exclude=CORRUPT").status == 200)
+    let ready = try get("/readyz")
+    #expect(ready.status == 503 && ready.body.contains("[-]data_corruption failed: alarm activated: CORRUPT"))
   }
 
   @Test("Without a leader, or when a read fails, it says why; its own state can still be read")
