@@ -64,7 +64,7 @@ let package = Package(
       name: "ClusterNode",
       dependencies: [
         "Primitives", "Raft", "Keyspace", "Leases", "LogFormat", "StateMachine", "Storage", "EtcdAPI",
-        "Wire", logging, nioCore,
+        "Wire", logging, nioCore, nioPosix,
       ]),
     .target(
       name: "CacheSidecar",

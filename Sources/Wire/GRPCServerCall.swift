@@ -40,21 +40,38 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
   let peerCommonName: String?
 
   func metadata(_ name: String) -> String? { metadataBlock[name] }
+  func hasMetadata(_ name: StaticString, _ value: StaticString) -> Bool { metadataBlock.has(name, value) }
 
   var pendingBytes: Int { queuedBytes }
 
   func send(_ message: ByteBuffer) {
     eventLoop.assertInEventLoop()
     guard !isOver, let connection else { return }
-    if !hasStartedResponse {
-      hasStartedResponse = true
-      let headers = StaticHeaders.grpcResponse
-      connection.submitResponse(self, headers.fields, headers.count, hasBody: true)
-    }
-    sentMessages += 1
-    sentBytes += message.readableBytes
-    connection.noteMessage(sentBytes: message.readableBytes)
+    startResponse(connection)
+    note(sentBytes: message.readableBytes, connection)
     enqueueMessage(message)
+  }
+
+  func reply(_ message: any GRPCMessageSource) {
+    eventLoop.assertInEventLoop()
+    guard !isOver, let connection else { return }
+    startResponse(connection)
+    note(sentBytes: message.byteCount, connection)
+    enqueueMessage(message)
+    finish(.ok)
+  }
+
+  private func startResponse(_ connection: HTTP2Connection) {
+    guard !hasStartedResponse else { return }
+    hasStartedResponse = true
+    let headers = StaticHeaders.grpcResponse
+    connection.submitResponse(self, headers.fields, headers.count, hasBody: true)
+  }
+
+  private func note(sentBytes bytes: Int, _ connection: HTTP2Connection) {
+    sentMessages += 1
+    sentBytes += bytes
+    connection.noteMessage(sentBytes: bytes)
   }
 
   func finish(_ status: GRPCStatus) {
