@@ -1,12 +1,13 @@
 import ClusterNode
 import EtcdAPI
-import struct Foundation.Data
 import Keyspace
 import NIOCore
 import NIOPosix
 import Primitives
 import Testing
 import Wire
+
+import struct Foundation.Data
 
 /// Ranges that are read and sent in parts: the bytes are those of the whole answer.
 @Suite("Large ranges")

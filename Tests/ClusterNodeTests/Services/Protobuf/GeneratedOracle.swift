@@ -1,11 +1,12 @@
 import ClusterNode
 import EtcdAPI
-import struct Foundation.Data
 import Keyspace
-import enum Keyspace.Operation
-import enum Keyspace.SortOrder
 import NIOCore
 import Primitives
+
+import struct Foundation.Data
+import enum Keyspace.Operation
+import enum Keyspace.SortOrder
 
 // What the generated messages say, in the words of the hand-written coding: the plain way there, for comparison.
 

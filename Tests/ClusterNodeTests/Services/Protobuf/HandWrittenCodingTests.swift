@@ -1,10 +1,11 @@
 import ClusterNode
 import EtcdAPI
-import struct Foundation.Data
 import Keyspace
 import NIOCore
 import Primitives
 import Testing
+
+import struct Foundation.Data
 
 /// The hand-written protobuf coding against the generated messages: the same meaning, the same refusals, the same bytes.
 @Suite("Hand-written protobuf coding")
@@ -61,25 +62,20 @@ struct HandWrittenCodingTests {
     "Corners of the format",
     arguments: [
       // Field 0; field numbers too large; wire types 6 and 7; a group's end without a beginning.
-      [0x00], [0x02, 0x00], [0xff, 0xff, 0xff, 0xff, 0x0f], [0xfa, 0xff, 0xff, 0xff, 0x1f, 0x00], [0x0e], [0x0f], [0x0c],
+      "00", "02 00", "ff ff ff ff 0f", "fa ff ff ff 1f 00", "0e", "0f", "0c",
       // A tag written longer than need be, and cut short.
-      [0x8a, 0x00, 0x01, 0x61], [0x8a, 0x80, 0x80, 0x80, 0x00, 0x01, 0x61], [0x8a], [0x8a, 0x80, 0x80, 0x80, 0x80, 0x00],
+      "8a 00 01 61", "8a 80 80 80 00 01 61", "8a", "8a 80 80 80 80 00",
       // Integers of ten bytes (-1), of eleven, and cut short; wrong wire types for known fields.
-      [0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
-      [0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
-      [0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
-      [0x18], [0x18, 0x80], [0x08, 0x05], [0x1a, 0x02, 0x61, 0x62], [0x09, 1, 2, 3, 4, 5, 6, 7, 8], [0x0d, 1, 2, 3, 4],
-      [0x09, 1, 2], [0x0d, 1],
+      "18 ff ff ff ff ff ff ff ff ff 01", "18 ff ff ff ff ff ff ff ff ff 7f", "18 ff ff ff ff ff ff ff ff ff ff 01",
+      "18", "18 80", "08 05", "1a 02 61 62", "09 01 02 03 04 05 06 07 08", "0d 01 02 03 04", "09 01 02", "0d 01",
       // Lengths beyond the message, beyond 2 GiB, beyond 64 bits.
-      [0x0a, 0x05, 0x61], [0x0a, 0xff, 0xff, 0xff, 0xff, 0x07], [0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
-      [0x7a, 0xff, 0xff, 0xff, 0xff, 0x07], [0x0a, 0x80],
+      "0a 05 61", "0a ff ff ff ff 07", "0a ff ff ff ff ff ff ff ff 7f", "7a ff ff ff ff 07", "0a 80",
       // Unknown fields of every kind, groups in groups, groups without an end or with another's.
-      [0xf8, 0x01, 0x05], [0x7a, 0x02, 0x61, 0x62], [0x0b, 0x0c], [0x0b, 0x13, 0x14, 0x0c], [0x0b, 0x08, 0x01, 0x0c, 0x18, 0x07],
-      [0x0b], [0x0b, 0x14], [0x0b, 0x13, 0x0c, 0x14], [0x0b, 0x88, 0x00, 0x01, 0x0c], [0x0b, 0x00, 0x0c], [0x0b, 0x0e, 0x0c],
-      [0x0b, 0xfc, 0xff, 0xff, 0xff, 0x0f],
-    ] as [[UInt8]])
-  func corners(bytes: [UInt8]) {
-    let buffer = ByteBuffer(bytes: bytes)
+      "f8 01 05", "7a 02 61 62", "0b 0c", "0b 13 14 0c", "0b 08 01 0c 18 07", "0b", "0b 14", "0b 13 0c 14",
+      "0b 88 00 01 0c", "0b 00 0c", "0b 0e 0c", "0b fc ff ff ff 0f",
+    ])
+  func corners(hex: String) {
+    let buffer = ByteBuffer(bytes: hex.split(separator: " ").map { UInt8($0, radix: 16)! })
     for kind in RequestKind.allCases {
       #expect(Self.outcome(kind.byHand, buffer) == Self.outcome(kind.generated, buffer), "\(kind)")
     }
@@ -125,10 +121,12 @@ struct HandWrittenCodingTests {
       let range = messages.rangeResult()
       #expect(RangeAnswer(header: header, result: range).wireBuffer == EtcdRangeResponse(range, generated).wireBuffer)
       let previous = messages.chance(50) ? messages.record() : nil
-      #expect(PutAnswer(header: header, previous: previous).wireBuffer == EtcdPutResponse(previous, generated).wireBuffer)
+      #expect(
+        PutAnswer(header: header, previous: previous).wireBuffer == EtcdPutResponse(previous, generated).wireBuffer)
       let deleted = messages.deleteResult()
       #expect(
-        DeleteAnswer(header: header, result: deleted).wireBuffer == EtcdDeleteRangeResponse(deleted, generated).wireBuffer)
+        DeleteAnswer(header: header, result: deleted).wireBuffer
+          == EtcdDeleteRangeResponse(deleted, generated).wireBuffer)
       let (id, ttl) = (messages.integer(), messages.integer())
       #expect(
         KeepAliveAnswer(header: header, id: id, ttlSeconds: ttl).wireBuffer

@@ -1,8 +1,9 @@
 import EtcdAPI
-import struct Foundation.Data
 import Keyspace
 import NIOCore
 import Primitives
+
+import struct Foundation.Data
 
 /// Messages at random, with a liking for the corners: zeros, empty fields, negative numbers, numbers that nobody knows.
 struct RandomMessages {
@@ -15,7 +16,9 @@ struct RandomMessages {
     case 0: return Data()
     case 1: return Data([0])
     case 2: return Data(repeating: 7, count: Int.random(in: 120...300, using: &random))
-    default: return Data((0..<Int.random(in: 1...12, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) })
+    default:
+      let count = Int.random(in: 1...12, using: &random)
+      return Data((0..<count).map { _ in UInt8.random(in: 0...255, using: &random) })
     }
   }
 
