@@ -10,11 +10,12 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
     case unary(GRPCRegistry.UnaryAnswer)
   }
 
-  let path: String
   private(set) var isOver = false
 
   private let metadataBlock: HeaderBlock
   private let route: GRPCRegistry.Route?
+  /// The path of a call without a route; a route knows its own, and a call holds one reference less.
+  private let unknownPath: String
   private var delegate = Delegate.none
   private var deframer = GRPCDeframer()
   private var hasStartedResponse = false
@@ -29,13 +30,15 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
     id: Int32, connection: HTTP2Connection, metadata: HeaderBlock, route: (name: String, route: GRPCRegistry.Route?)
   ) {
     self.metadataBlock = metadata
-    self.path = route.name
     self.route = route.route
+    unknownPath = route.route == nil ? route.name : ""
     self.peerCommonName = connection.peerCommonName
     super.init(id: id, connection: connection)
   }
 
   // MARK: GRPCCall
+
+  var path: String { route?.method.path ?? unknownPath }
 
   let peerCommonName: String?
 
