@@ -8,11 +8,15 @@ package protocol GRPCCall: AnyObject {
   var path: String { get }
   /// First value of a metadata key (lower case).
   func metadata(_ name: String) -> String?
+  /// Whether the first value of a metadata key (lower case) is `value`.
+  func hasMetadata(_ name: StaticString, _ value: StaticString) -> Bool
   /// DER subject CN of the client's certificate, nil without one.
   var peerCommonName: String? { get }
   /// Sends one message (length prefix and framing are the wire's). Headers go out with the first. The write is
   /// flushed once at the end of the event-loop turn.
   func send(_ message: ByteBuffer)
+  /// The whole answer of a unary call, too large to be made at once: its parts are made as the peer takes them.
+  func reply(_ message: any GRPCMessageSource)
   /// Bytes accepted by `send` that the peer has not yet taken (HTTP/2 window, socket): the measure for back-pressure.
   var pendingBytes: Int { get }
   /// Ends the call with trailers. Later sends are ignored.
@@ -27,6 +31,24 @@ extension GRPCCall {
     send(message)
     finish(.ok)
   }
+
+  package func reply(_ message: any GRPCMessageSource) {
+    var whole = ByteBuffer()
+    while whole.readableBytes < message.byteCount { whole.writeImmutableBuffer(message.nextPart()) }
+    reply(whole)
+  }
+
+  package func hasMetadata(_ name: StaticString, _ value: StaticString) -> Bool {
+    metadata("\(name)") == "\(value)"
+  }
+}
+
+/// A message made in parts. Used on the call's event loop, and let go of when the call is over.
+package protocol GRPCMessageSource: AnyObject {
+  /// Of all parts together; at most what the four bytes of a gRPC length can say.
+  var byteCount: Int { get }
+  /// The next part, some tens of KiB. Asked for until the parts have come to `byteCount`; never empty.
+  func nextPart() -> ByteBuffer
 }
 
 /// The server side of one RPC, made by the service registry when the headers arrive.

@@ -10,11 +10,12 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
     case unary(GRPCRegistry.UnaryAnswer)
   }
 
-  let path: String
   private(set) var isOver = false
 
   private let metadataBlock: HeaderBlock
   private let route: GRPCRegistry.Route?
+  /// The path of a call without a route; a route knows its own, and a call holds one reference less.
+  private let unknownPath: String
   private var delegate = Delegate.none
   private var deframer = GRPCDeframer()
   private var hasStartedResponse = false
@@ -29,32 +30,51 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
     id: Int32, connection: HTTP2Connection, metadata: HeaderBlock, route: (name: String, route: GRPCRegistry.Route?)
   ) {
     self.metadataBlock = metadata
-    self.path = route.name
     self.route = route.route
+    unknownPath = route.route == nil ? route.name : ""
     self.peerCommonName = connection.peerCommonName
     super.init(id: id, connection: connection)
   }
 
   // MARK: GRPCCall
 
+  var path: String { route?.method.path ?? unknownPath }
+
   let peerCommonName: String?
 
   func metadata(_ name: String) -> String? { metadataBlock[name] }
+  func hasMetadata(_ name: StaticString, _ value: StaticString) -> Bool { metadataBlock.has(name, value) }
 
   var pendingBytes: Int { queuedBytes }
 
   func send(_ message: ByteBuffer) {
     eventLoop.assertInEventLoop()
     guard !isOver, let connection else { return }
-    if !hasStartedResponse {
-      hasStartedResponse = true
-      let headers = StaticHeaders.grpcResponse
-      connection.submitResponse(self, headers.fields, headers.count, hasBody: true)
-    }
-    sentMessages += 1
-    sentBytes += message.readableBytes
-    connection.noteMessage(sentBytes: message.readableBytes)
+    startResponse(connection)
+    note(sentBytes: message.readableBytes, connection)
     enqueueMessage(message)
+  }
+
+  func reply(_ message: any GRPCMessageSource) {
+    eventLoop.assertInEventLoop()
+    guard !isOver, let connection else { return }
+    startResponse(connection)
+    note(sentBytes: message.byteCount, connection)
+    enqueueMessage(message)
+    finish(.ok)
+  }
+
+  private func startResponse(_ connection: HTTP2Connection) {
+    guard !hasStartedResponse else { return }
+    hasStartedResponse = true
+    let headers = StaticHeaders.grpcResponse
+    connection.submitResponse(self, headers.fields, headers.count, hasBody: true)
+  }
+
+  private func note(sentBytes bytes: Int, _ connection: HTTP2Connection) {
+    sentMessages += 1
+    sentBytes += bytes
+    connection.noteMessage(sentBytes: bytes)
   }
 
   func finish(_ status: GRPCStatus) {

@@ -44,6 +44,7 @@ final class HTTP2Connection: ChannelInboundHandler {
   private var drainedStreams: [HTTP2Stream] = []
   private var receivedMessageBytes = 0
   private var sentMessageBytes = 0
+  var making = HTTP2MakingBudget()
 
   // Streams
   var streams: [HTTP2Stream?] = []
@@ -175,6 +176,7 @@ final class HTTP2Connection: ChannelInboundHandler {
     streams = []
     freeSlots = []
     drainedStreams = []
+    making = HTTP2MakingBudget()
     for stream in open { stream?.close() }
     reportTransferred()
     context = nil
@@ -287,6 +289,13 @@ final class HTTP2Connection: ChannelInboundHandler {
     } else {
       _ = nghttp2_submit_response(session, stream.id, fields, count, nil)
     }
+    setNeedsFlush()
+  }
+
+  /// Gives up on a stream whose peer does not read.
+  func reset(_ stream: HTTP2Stream) {
+    guard let session else { return }
+    _ = nghttp2_submit_rst_stream(session, 0, stream.id, NGHTTP2_ENHANCE_YOUR_CALM.rawValue)
     setNeedsFlush()
   }
 

@@ -36,6 +36,17 @@ struct HeaderBlock: Sendable {
     return found
   }
 
+  /// Whether the first value of `name` is `value`.
+  func has(_ name: StaticString, _ value: StaticString) -> Bool {
+    var found = false
+    visit { fieldName, fieldValue in
+      guard sameText(fieldName, name) else { return true }
+      found = sameText(fieldValue, value)
+      return false
+    }
+    return found
+  }
+
   var fields: [(name: String, value: String)] {
     var fields: [(name: String, value: String)] = []
     visit { name, value in

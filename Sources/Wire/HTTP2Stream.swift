@@ -17,6 +17,7 @@ class HTTP2Stream {
   private var outputEnded = false
   private var isWaitingForOutput = false
   private var isAboveHighWater = false
+  private var large: HTTP2LargeMessage?
 
   init(id: Int32, connection: HTTP2Connection) {
     self.id = id
@@ -53,7 +54,7 @@ class HTTP2Stream {
   // Output
 
   /// Bytes queued here; those on the way to the socket are bounded by the connection.
-  var queuedBytes: Int { output.count }
+  var queuedBytes: Int { output.count + (large?.bytesLeft ?? 0) }
 
   func enqueue(_ bytes: ByteBuffer) {
     guard let connection, !outputEnded else { return }
@@ -65,6 +66,29 @@ class HTTP2Stream {
     guard let connection, !outputEnded else { return }
     output.appendMessage(message)
     outputGrew(connection)
+  }
+
+  /// The stream's last message. The stream is reset when the peer takes nothing of it for too long.
+  func enqueueMessage(_ source: any GRPCMessageSource) {
+    guard let connection, !outputEnded else { return }
+    precondition(large == nil, "a stream has one large message, its last")
+    let message = HTTP2LargeMessage(source, at: eventLoop.now)
+    large = message
+    output.appendPrefix(messageBytes: message.bytesLeft)
+    message.watch(eventLoop, timeout: connection.limits.largeMessageStallTimeout) { self.abandon() }
+    resume(connection)
+  }
+
+  private func abandon() {
+    guard let connection else { return }
+    large?.stop()
+    output.removeAll()
+    connection.reset(self)
+  }
+
+  /// The next turn of the event loop has come, and with it leave to go on with a large message.
+  func resumePaused() {
+    if let connection { resume(connection) }
   }
 
   /// Nothing will be enqueued any more.
@@ -91,22 +115,35 @@ class HTTP2Stream {
   func offerOutput(
     _ session: OpaquePointer, limit: Int, flags: UnsafeMutablePointer<UInt32>
   ) -> Int {
-    guard !output.isEmpty || outputEnded else {
+    if large != nil { makeOutput(limit) }
+    let isComplete = outputEnded && (large?.bytesLeft ?? 0) == 0
+    guard !output.isEmpty || isComplete else {
       isWaitingForOutput = true
       return Int(NGHTTP2_ERR_DEFERRED.rawValue)
     }
     let count = min(limit, output.count)
     if count > 0 { flags.pointee |= NGHTTP2_DATA_FLAG_NO_COPY.rawValue }
-    if outputEnded, count == output.count {
+    if isComplete, count == output.count {
       flags.pointee |= NGHTTP2_DATA_FLAG_EOF.rawValue
       if submitTrailers(session) { flags.pointee |= NGHTTP2_DATA_FLAG_NO_END_STREAM.rawValue }
     }
     return count
   }
 
+  /// Makes parts of the large message until `limit` bytes are there, it ends, or the turn's budget is spent.
+  private func makeOutput(_ limit: Int) {
+    guard let large, let connection else { return }
+    while output.count < limit, large.bytesLeft > 0, connection.mayMake(for: self) {
+      let part = large.nextPart()
+      output.append(part)
+      connection.noteMade(part.readableBytes)
+    }
+  }
+
   /// Moves bytes that were offered into the connection's buffer.
   func takeOutput(_ count: Int, into buffer: inout ByteBuffer) {
     output.move(min(count, output.count), to: &buffer)
+    large?.noteTaken(at: eventLoop.now)
     if isAboveHighWater, let connection, output.count < connection.limits.streamLowWaterBytes {
       isAboveHighWater = false
       connection.noteDrained(self)
@@ -118,6 +155,8 @@ class HTTP2Stream {
     guard let connection else { return }
     self.connection = nil
     output.removeAll()
+    large?.stop()
+    large = nil
     connection.bufferedRequestBytes -= heldBytes
     heldBytes = 0
     closed(connection)

@@ -30,8 +30,13 @@ package struct OutgoingQueue {
 
   /// Appends a gRPC message and, before it, its prefix: uncompressed, `message.readableBytes` long.
   package mutating func appendMessage(_ message: ByteBuffer) {
-    let length = UInt64(UInt32(message.readableBytes).byteSwapped)
-    append(Chunk(prefix: length << 8, prefixCount: GRPCDeframer.prefixBytes, body: message))
+    appendPrefix(messageBytes: message.readableBytes, message)
+  }
+
+  /// Appends the prefix of a message of `messageBytes`, and of its bytes those that are there already.
+  package mutating func appendPrefix(messageBytes: Int, _ beginning: ByteBuffer = ByteBuffer()) {
+    let length = UInt64(UInt32(messageBytes).byteSwapped)
+    append(Chunk(prefix: length << 8, prefixCount: GRPCDeframer.prefixBytes, body: beginning))
   }
 
   private mutating func append(_ chunk: Chunk) {

@@ -43,6 +43,11 @@ package struct WireLimits: Sendable {
   package var socketHighWaterBytes = 256 * 1024
   package var socketLowWaterBytes = 64 * 1024
 
+  /// What is made of large messages in one turn of an event loop, for each connection.
+  package var madeBytesPerTurn = 256 * 1024
+  /// A stream whose peer takes nothing of a large message for this long is reset.
+  package var largeMessageStallTimeout: TimeAmount = .seconds(60)
+
   // TLS
   package var handshakeTimeout: TimeAmount = .seconds(10)
 

@@ -69,6 +69,12 @@ final class ServiceContext<Node: NodeHandle>: Sendable {
     return header
   }
 
+  /// As `header`, for the answers on the hot path.
+  func answerHeader(revision: Int64) -> AnswerHeader {
+    let (clusterID, memberID, term) = node.header
+    return AnswerHeader(clusterID: clusterID, memberID: memberID, revision: revision, term: term)
+  }
+
   var revision: Int64 { node.read { $0.keyspace.revision } }
 
   /// For answers that are not tied to a revision of their own.
@@ -76,7 +82,7 @@ final class ServiceContext<Node: NodeHandle>: Sendable {
 
   /// A client may ask, by metadata, not to be served by a member without a leader.
   func refusal(of call: any GRPCCall) -> GRPCStatus? {
-    guard call.metadata("hasleader") == "true", node.status.leaderID == 0 else { return nil }
+    guard call.hasMetadata("hasleader", "true"), node.status.leaderID == 0 else { return nil }
     return EtcdErrors.noLeader
   }
 

@@ -1,5 +1,6 @@
 import EtcdAPI
 import Keyspace
+import NIOCore
 import Primitives
 import StateMachine
 import Wire
@@ -22,114 +23,132 @@ struct KVService<Node: NodeHandle>: Sendable {
     registry.serve("/etcdserverpb.KV/Compact", context, compact)
   }
 
+  // MARK: Ranges
+
   @Sendable
-  private func range(_ request: EtcdRangeRequest, _ reply: UnaryReply<EtcdRangeResponse>) {
+  private func range(_ message: ByteBuffer, _ call: UnaryCall) throws(ProtobufError) {
+    let request = try RangeCall(wire: message)
     do throws(GRPCStatus) {
-      try RequestCheck.check(request)
+      try RequestCheck.check(request.query)
     } catch {
-      reply.fail(error)
-      return
+      return call.fail(error)
     }
-    let query = RangeQuery(request)
-    let read: @Sendable () throws(GRPCStatus) -> EtcdRangeResponse = { () throws(GRPCStatus) in
-      do throws(KeyspaceError) {
-        let result = try reader.read(query)
-        context.metrics.ranges.add()
-        return EtcdRangeResponse(result, header: context.header(revision: result.revision))
+    if request.isSerializable {
+      answer(request.query, call)
+    } else {
+      context.afterBarrier(call) { answer(request.query, call) }
+    }
+  }
+
+  private func answer(_ query: RangeQuery, _ call: UnaryCall) {
+    switch reader.read(query) {
+    case .done(.success(let result)):
+      context.metrics.ranges.add()
+      do throws(GRPCStatus) {
+        call.succeed(try RangePayload(result, header: context.answerHeader(revision: result.revision)))
       } catch {
-        throw EtcdErrors.status(for: error)
+        call.fail(error)
+      }
+    case .done(.failure(let error)): call.fail(EtcdErrors.status(for: error))
+    case .scan(let keyspace):
+      RangeScan.run(call) { [context] () throws(GRPCStatus) in
+        let header = context.answerHeader(revision: keyspace.revision)
+        let payload = try RangeScan.read(query, in: keyspace, header: header)
+        context.metrics.ranges.add()
+        return payload
       }
     }
-    if request.serializable {
-      reply.answer(read)
-    } else {
-      context.afterBarrier(reply, read)
-    }
   }
 
+  // MARK: Changes
+
   @Sendable
-  private func put(_ request: EtcdPutRequest, _ reply: UnaryReply<EtcdPutResponse>) {
+  private func put(_ message: ByteBuffer, _ call: UnaryCall) throws(ProtobufError) {
+    let request = try PutRequest(wire: message)
     do throws(GRPCStatus) {
       try RequestCheck.check(request)
-      try context.checkSize(requestBytes: reply.requestBytes)
+      try context.checkSize(requestBytes: call.requestBytes)
     } catch {
-      reply.fail(error)
-      return
+      return call.fail(error)
     }
-    let wantsPrevious = request.prevKv
-    context.propose(.put(PutRequest(request)), reply) { result in
+    context.propose(.put(request), call) { context, result in
       guard case .put(let previous, let revision) = result else { preconditionFailure("a put came to \(result)") }
       context.metrics.puts.add()
-      return EtcdPutResponse(previous: wantsPrevious ? previous : nil, header: context.header(revision: revision))
+      return PutAnswer(header: context.answerHeader(revision: revision), previous: previous).wireBuffer
     }
   }
 
   @Sendable
-  private func deleteRange(_ request: EtcdDeleteRangeRequest, _ reply: UnaryReply<EtcdDeleteRangeResponse>) {
+  private func deleteRange(_ message: ByteBuffer, _ call: UnaryCall) throws(ProtobufError) {
+    let request = try DeleteRequest(wire: message)
     do throws(GRPCStatus) {
       try RequestCheck.check(request)
-      try context.checkSize(requestBytes: reply.requestBytes)
+      try context.checkSize(requestBytes: call.requestBytes)
     } catch {
-      reply.fail(error)
-      return
+      return call.fail(error)
     }
-    context.propose(.delete(DeleteRequest(request)), reply) { result in
+    context.propose(.delete(request), call) { context, result in
       guard case .delete(let deleted, let revision) = result else {
         preconditionFailure("a delete came to \(result)")
       }
       context.metrics.deletes.add()
-      return EtcdDeleteRangeResponse(deleted, header: context.header(revision: revision))
+      return DeleteAnswer(header: context.answerHeader(revision: revision), result: deleted).wireBuffer
     }
   }
 
+  // MARK: Transactions
+
   @Sendable
-  private func transact(_ request: EtcdTxnRequest, _ reply: UnaryReply<EtcdTxnResponse>) {
-    let transaction: TransactionRequest
+  private func transact(_ message: ByteBuffer, _ call: UnaryCall) throws(ProtobufError) {
+    let transaction = try TransactionCall(wire: message)
+    let isReadOnly = transaction.request.isReadOnly
     do throws(GRPCStatus) {
-      try RequestCheck.check(request, maxOperations: context.settings.maxTxnOperations)
-      transaction = TransactionRequest(request)
-      if !transaction.isReadOnly { try context.checkSize(requestBytes: reply.requestBytes) }
+      try RequestCheck.check(transaction.request, maxOperations: context.settings.maxTxnOperations)
+      if !isReadOnly { try context.checkSize(requestBytes: call.requestBytes) }
     } catch {
-      reply.fail(error)
-      return
+      return call.fail(error)
     }
-    if transaction.isReadOnly {
-      read(transaction, isSerializable: request.isSerializable, reply)
-      return
-    }
-    context.propose(.transaction(transaction), reply) { result in
+    if isReadOnly { return read(transaction, call) }
+    context.propose(.transaction(transaction.request), call) { context, result in
       guard case .transaction(let outcome, let revision) = result else {
         preconditionFailure("a transaction came to \(result)")
       }
       context.metrics.transactions.add()
-      return TransactionAnswer.make(outcome, revision: revision, header: context.header(revision: revision))
+      return TransactionAnswer(header: context.answerHeader(revision: revision), result: outcome).wireBuffer
     }
   }
 
   /// A transaction without changes needs no log entry; it is serializable when all its ranges are (etcd's rule).
-  private func read(
-    _ transaction: TransactionRequest, isSerializable: Bool, _ reply: UnaryReply<EtcdTxnResponse>
-  ) {
-    let read: @Sendable () throws(GRPCStatus) -> EtcdTxnResponse = { () throws(GRPCStatus) in
+  private func read(_ transaction: TransactionCall, _ call: UnaryCall) {
+    if transaction.isSerializable {
+      answer(transaction.request, call)
+    } else {
+      context.afterBarrier(call) { answer(transaction.request, call) }
+    }
+  }
+
+  private func answer(_ transaction: TransactionRequest, _ call: UnaryCall) {
+    let (keyspace, isShort) = reader.prepare(transaction)
+    let work: @Sendable () throws(GRPCStatus) -> RangePayload = { [context] () throws(GRPCStatus) in
       do throws(KeyspaceError) {
-        let (result, revision) = try reader.transact(transaction)
+        let result = try keyspace.answer(transaction)
         context.metrics.transactions.add()
-        return TransactionAnswer.make(result, revision: revision, header: context.header(revision: revision))
+        let header = context.answerHeader(revision: keyspace.revision)
+        return .whole(TransactionAnswer(header: header, result: result).wireBuffer)
       } catch {
         throw EtcdErrors.status(for: error)
       }
     }
-    if isSerializable {
-      reply.answer(read)
-    } else {
-      context.afterBarrier(reply, read)
-    }
+    guard isShort else { return RangeScan.run(call, work) }
+    do throws(GRPCStatus) { call.succeed(try work()) } catch { call.fail(error) }
   }
+
+  // MARK: Compaction
 
   /// `physical` needs no waiting: what is compacted is gone from memory when the command has been applied.
   @Sendable
   private func compact(_ request: EtcdCompactionRequest, _ reply: UnaryReply<EtcdCompactionResponse>) {
-    context.propose(.compact(revision: request.revision), reply) { result in
+    context.propose(.compact(revision: request.revision), reply) { [context] result in
       guard case .compacted(let revision) = result else { preconditionFailure("a compaction came to \(result)") }
       var response = EtcdCompactionResponse()
       response.header = context.header(revision: revision)

@@ -1,4 +1,3 @@
-import EtcdAPI
 import NIOCore
 import Primitives
 import StateMachine
@@ -36,7 +35,7 @@ final class LeaseRenewalBatch<Node: NodeHandle>: @unchecked Sendable {
     let batch = waiting
     waiting = []
     // Taken before the renewal: a client must never see a lease kept alive at a revision at which it was gone.
-    let header = context.headerNow()
+    let header = context.answerHeader(revision: context.revision)
     context.node.propose([.leaseRenew(ids: batch.map(\.id))], on: eventLoop) { [context] outcome in
       switch outcome {
       case .failure(let error):
@@ -100,9 +99,9 @@ final class LeaseKeepAliveStream<Node: NodeHandle>: GRPCHandler, @unchecked Send
       }
     }
     do {
-      let request = try EtcdLeaseKeepAliveRequest(wire: message)
+      let id = try KeepAliveCall(wire: message).id
       unanswered += 1
-      batch.add(request.id, from: self)
+      batch.add(id, from: self)
     } catch {
       call.finish(EtcdErrors.undecodable(error, streaming: true))
     }
@@ -115,13 +114,9 @@ final class LeaseKeepAliveStream<Node: NodeHandle>: GRPCHandler, @unchecked Send
 
   func cancelled() {}
 
-  func answer(_ id: LeaseID, ttlMilliseconds: Int64, header: EtcdResponseHeader) {
+  func answer(_ id: LeaseID, ttlMilliseconds: Int64, header: AnswerHeader) {
     guard !call.isOver else { return }
-    var response = EtcdLeaseKeepAliveResponse()
-    response.header = header
-    response.id = id
-    response.ttl = ttlMilliseconds / 1_000
-    call.send(response.wireBuffer)
+    call.send(KeepAliveAnswer(header: header, id: id, ttlSeconds: ttlMilliseconds / 1_000).wireBuffer)
     unanswered -= 1
     if clientIsDone, unanswered == 0 { call.finish(.ok) }
   }

@@ -2,40 +2,80 @@ import Keyspace
 import Primitives
 import StateMachine
 
-/// Reads the keyspace without holding the applied state's lock for longer than a moment.
+/// Reads the keyspace without holding the applied state's lock, or the event loop, for longer than a moment.
 ///
-/// One key, or any part of a small keyspace, is read under the lock. Everything else is read from a copy taken under
-/// it: copying shares all nodes, so it is cheap; the writes that come meanwhile duplicate the few nodes they touch.
-/// Either way the answer is one moment of the keyspace, and a compaction cannot come in between.
+/// A short range is read under the lock. Everything else is read from a copy taken under it: copying shares all nodes,
+/// so it is cheap; the writes that come meanwhile duplicate the few nodes they touch. Either way the answer is one
+/// moment of the keyspace, and a compaction cannot come in between.
 struct RangeReader<Node: NodeHandle>: Sendable {
-  let node: Node
-
   /// Keys that may be read under the lock.
-  private static var maxKeysUnderLock: Int { 1_000 }
+  private static var maxKeysUnderLock: Int { 256 }
+  /// Keys that may be read on an event loop.
+  private static var maxKeysOnLoop: Int { 4_096 }
 
-  func read(_ query: RangeQuery) throws(KeyspaceError) -> RangeResult {
-    let (snapshot, early) = node.read { state -> (Keyspace?, Result<RangeResult, KeyspaceError>?) in
-      guard Self.isSmall(query, keyCount: state.keyspace.keyCount) else { return (state.keyspace, nil) }
-      return (nil, Result { () throws(KeyspaceError) in try state.keyspace.range(query) })
-    }
-    if let early { return try early.get() }
-    guard let snapshot else { preconditionFailure("neither an answer nor a copy to read it from") }
-    return try snapshot.range(query)
+  enum Reading {
+    case done(Result<RangeResult, KeyspaceError>)
+    /// Too long for an event loop: to be read from this copy, elsewhere.
+    case scan(Keyspace)
   }
 
-  private static func isSmall(_ query: RangeQuery, keyCount: Int) -> Bool {
-    if case .single = query.range { return true }
-    return keyCount <= maxKeysUnderLock
+  let node: Node
+
+  func read(_ query: RangeQuery) -> Reading {
+    let reading = node.read { state -> Reading in
+      guard state.keyspace.isShort(query.range, limit: Self.maxKeysUnderLock) else { return .scan(state.keyspace) }
+      return .done(state.keyspace.outcome(of: query))
+    }
+    guard case .scan(let copy) = reading, copy.isShort(query.range, limit: Self.maxKeysOnLoop) else { return reading }
+    return .done(copy.outcome(of: query))
+  }
+
+  /// A copy to run a transaction on that only reads, and whether that is quick enough for an event loop.
+  func prepare(_ request: TransactionRequest) -> (copy: Keyspace, isShort: Bool) {
+    let copy = node.read { $0.keyspace }
+    return (copy, request.ranges.allSatisfy { copy.isShort($0, limit: Self.maxKeysOnLoop / Limits.maxTxnOperations) })
+  }
+}
+
+extension Keyspace {
+  fileprivate func outcome(of query: RangeQuery) -> Result<RangeResult, KeyspaceError> {
+    do throws(KeyspaceError) { return .success(try range(query)) } catch { return .failure(error) }
   }
 
   /// Runs a transaction that only reads. Its revision is the keyspace's.
-  func transact(
-    _ request: TransactionRequest
-  ) throws(KeyspaceError) -> (result: TransactionResult, revision: Int64) {
-    var snapshot = node.read { $0.keyspace }
+  func answer(_ request: TransactionRequest) throws(KeyspaceError) -> TransactionResult {
+    var copy = self
     var events: [KeyspaceEvent] = []
-    let result = try snapshot.transact(request, leaseExists: { _ in false }, events: &events)
+    let result = try copy.transact(request, leaseExists: { _ in false }, events: &events)
     precondition(events.isEmpty, "a transaction that only reads has changed something")
-    return (result, snapshot.revision)
+    return result
+  }
+}
+
+extension TransactionRequest {
+  /// Nothing but ranges, in both branches, however deep: it needs no log entry.
+  var isReadOnly: Bool { success.allSatisfy(\.isReadOnly) && failure.allSatisfy(\.isReadOnly) }
+
+  /// All that it may look at.
+  fileprivate var ranges: [KeyRange] {
+    comparisons.map(\.range)
+      + (success + failure).flatMap { operation -> [KeyRange] in
+        switch operation {
+        case .range(let query): [query.range]
+        case .delete(let request): [request.range]
+        case .put: []
+        case .transaction(let inner): inner.ranges
+        }
+      }
+  }
+}
+
+extension Operation {
+  fileprivate var isReadOnly: Bool {
+    switch self {
+    case .range: true
+    case .put, .delete: false
+    case .transaction(let inner): inner.isReadOnly
+    }
   }
 }

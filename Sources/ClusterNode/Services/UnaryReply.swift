@@ -4,9 +4,9 @@ import StateMachine
 import SwiftProtobuf
 import Wire
 
-/// The answer that one unary call still owes. Bound to the call's event loop; it crosses threads only inside
+/// One unary call that is still to be answered. Bound to the call's event loop; it crosses threads only inside
 /// completions that run on that loop.
-struct UnaryReply<Response: Message>: @unchecked Sendable {
+struct UnaryCall: @unchecked Sendable {
   private let call: any GRPCCall
   /// Size of the request as it came.
   let requestBytes: Int
@@ -21,9 +21,21 @@ struct UnaryReply<Response: Message>: @unchecked Sendable {
   /// The client is gone: work for it is wasted.
   var isOver: Bool { call.isOver }
 
-  func succeed(_ response: Response) { call.reply(response.wireBuffer) }
+  func succeed(_ answer: ByteBuffer) { call.reply(answer) }
+
+  /// With a message that is made while it is taken.
+  func succeed(_ answer: any GRPCMessageSource) { call.reply(answer) }
 
   func fail(_ status: GRPCStatus) { call.finish(status) }
+}
+
+/// The answer that one unary call still owes, as a generated message.
+struct UnaryReply<Response: Message>: Sendable {
+  let call: UnaryCall
+
+  func succeed(_ response: Response) { call.succeed(response.wireBuffer) }
+
+  func fail(_ status: GRPCStatus) { call.fail(status) }
 
   /// Answers with what `body` makes, or with what it throws.
   func answer(_ body: () throws(GRPCStatus) -> Response) {
@@ -36,10 +48,11 @@ struct UnaryReply<Response: Message>: @unchecked Sendable {
 }
 
 extension GRPCRegistry {
-  /// Registers a unary method: decodes the request, refuses what cannot be served, and leaves the rest to `serve`.
-  mutating func serve<Request: Message, Response: Message>(
+  /// Registers a unary method: refuses what cannot be served, and leaves the rest to `serve`, whose error is that the
+  /// request cannot be decoded.
+  mutating func serve<Failure: Error>(
     _ path: String, _ context: ServiceContext<some NodeHandle>,
-    _ serve: @escaping @Sendable (Request, UnaryReply<Response>) -> Void
+    _ serve: @escaping @Sendable (ByteBuffer, UnaryCall) throws(Failure) -> Void
   ) {
     unary(path) { message, call in
       if let refusal = context.refusal(of: call) {
@@ -47,31 +60,59 @@ extension GRPCRegistry {
         return
       }
       do {
-        let request = try Request(wire: message)
-        serve(request, UnaryReply(call, requestBytes: message.readableBytes))
+        try serve(message, UnaryCall(call, requestBytes: message.readableBytes))
       } catch {
         call.finish(EtcdErrors.undecodable(error, streaming: false))
       }
     }
   }
+
+  /// As above, by generated messages.
+  mutating func serve<Request: Message, Response: Message>(
+    _ path: String, _ context: ServiceContext<some NodeHandle>,
+    _ serve: @escaping @Sendable (Request, UnaryReply<Response>) -> Void
+  ) {
+    self.serve(path, context) { message, call in serve(try Request(wire: message), UnaryReply(call: call)) }
+  }
 }
 
 extension ServiceContext {
-  /// Proposes one command and answers with what `respond` makes of its result.
+  /// Proposes one command and answers with what `encode` makes of its result. `encode` should capture nothing: it is
+  /// given all it needs.
+  func propose(
+    _ command: Command, _ call: UnaryCall, _ encode: @escaping @Sendable (ServiceContext, CommandResult) -> ByteBuffer
+  ) {
+    node.propose([command], on: call.eventLoop) { outcome in
+      switch outcome {
+      case .failure(let error):
+        self.metrics.proposalsFailed.add()
+        call.fail(EtcdErrors.status(for: error))
+      case .success(let results):
+        guard let result = results.first else { preconditionFailure("a command came back without a result") }
+        if case .refused(let error) = result {
+          call.fail(EtcdErrors.status(for: error))
+        } else {
+          call.succeed(encode(self, result))
+        }
+      }
+    }
+  }
+
+  /// As above, by generated messages.
   func propose<Response>(
     _ command: Command, _ reply: UnaryReply<Response>, _ respond: @escaping @Sendable (CommandResult) -> Response
   ) {
-    node.propose([command], on: reply.eventLoop) { outcome in
-      reply.answer { () throws(GRPCStatus) in
-        switch outcome {
-        case .failure(let error):
-          self.metrics.proposalsFailed.add()
-          throw EtcdErrors.status(for: error)
-        case .success(let results):
-          guard let result = results.first else { preconditionFailure("a command came back without a result") }
-          if case .refused(let error) = result { throw EtcdErrors.status(for: error) }
-          return respond(result)
-        }
+    propose(command, reply.call) { _, result in respond(result).wireBuffer }
+  }
+
+  /// Calls `serve` once the applied state is as new as everything acknowledged so far; not for a client that is gone.
+  func afterBarrier(_ call: UnaryCall, _ serve: @escaping @Sendable () -> Void) {
+    node.readBarrier(on: call.eventLoop) { outcome in
+      guard !call.isOver else { return }
+      if case .failure(let error) = outcome {
+        call.fail(EtcdErrors.status(for: error))
+      } else {
+        serve()
       }
     }
   }
@@ -80,12 +121,6 @@ extension ServiceContext {
   func afterBarrier<Response>(
     _ reply: UnaryReply<Response>, _ respond: @escaping @Sendable () throws(GRPCStatus) -> Response
   ) {
-    node.readBarrier(on: reply.eventLoop) { outcome in
-      guard !reply.isOver else { return }
-      reply.answer { () throws(GRPCStatus) in
-        if case .failure(let error) = outcome { throw EtcdErrors.status(for: error) }
-        return try respond()
-      }
-    }
+    afterBarrier(reply.call) { reply.answer(respond) }
   }
 }
