@@ -120,12 +120,12 @@ def callers(context):
 def leases(context):
     if context.tls:
         return None
-    chosen = context.named("leases", loads.leases(context.seconds))
+    chosen = context.named("leases", loads.leases(context.seconds, context.lease_counts[0]))
     return chosen and (lambda: leases_and_redis(context, chosen))
 
 
 def leases_and_redis(context, chosen):
-    context.compare(chosen, loads.prepare_leases, "leases")
+    context.compare(chosen, lambda server: loads.prepare_leases(server, context.lease_counts[0]), "leases")
     loads.print_redis_renewals(context)
 
 

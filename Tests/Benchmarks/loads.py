@@ -112,19 +112,20 @@ def callers(tool, seconds):
 # ---- Leases by the thousand ------------------------------------------------------------------------------------------
 
 # What etcd can be given in a few seconds.
-LIVE_LEASES = 20_000
+ETCD_LIVE_LEASES = 20_000
 FRESH_LEASES = 100_000_000
 
 
-def prepare_leases(server):
+def prepare_leases(server, own_count):
     """The leases that are renewed."""
-    tools.say(f"{server.name}: {LIVE_LEASES:,} leases")
-    leases_with_keys.fill(server, LIVE_LEASES, LEASE_SECONDS)
+    server.live_leases = ETCD_LIVE_LEASES if server.name == "etcd" else own_count
+    tools.say(f"{server.name}: {server.live_leases:,} leases")
+    leases_with_keys.fill(server, server.live_leases, LEASE_SECONDS)
     server.next_lease = FRESH_LEASES
 
 
-def leases(seconds):
-    """`count` is leases. Where a load has no name for the API, each server is asked in its own best way."""
+def leases(seconds, own_count):
+    """`count` is leases. "Own means": each server is asked in its own best way."""
     def grant_and_put(fill, per_second):
         def run(server):
             count = max(1_000, int(per_second[server.name] * seconds))
@@ -136,7 +137,7 @@ def leases(seconds):
     def renew(server):
         own = server.name != "etcd"
         renewing = leases_with_keys.renew_leasehold if own else leases_with_keys.renew_etcd
-        done, batch = renewing(server, LIVE_LEASES, seconds)
+        done, batch = renewing(server, server.live_leases, seconds)
         return generators.Outcome(done.count * batch, done.seconds)
 
     some = b"".join(frame(field(1, leases_with_keys.FIRST_LEASE + number)) for number in range(1_000))
@@ -145,8 +146,8 @@ def leases(seconds):
              grant_and_put(leases_with_keys.fill, {"etcd": 4_000, "leasehold": 120_000})),
         Load("grant and put, etcd's two calls on both",
              grant_and_put(leases_with_keys.fill_etcd, {"etcd": 4_000, "leasehold": 20_000})),
-        Load(f"renew any of {LIVE_LEASES:,}, own means (etcd: keepalives on 20 streams; ours: 1,000 a call, durable)",
-             renew),
+        Load(f"renew random ones, own means (etcd: keepalives on 20 streams, any of {ETCD_LIVE_LEASES:,}; ours: 1,000 a "
+             f"call, any of {own_count:,}, durable)", renew),
         grpc("keepalive of 1,000 leases, 20 streams, pipelined (h2load)", "/etcdserverpb.Lease/LeaseKeepAlive", some,
              seconds, 2, 10, 10_000, messages=1_000),
     ]
