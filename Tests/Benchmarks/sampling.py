@@ -15,10 +15,12 @@ class Sample:
         self.rate = outcome.count / outcome.seconds
         self.p50_ms = outcome.p50_ms
         self.p99_ms = outcome.p99_ms
+        self.refused = outcome.refused / (outcome.count + outcome.refused)
 
 
 class Figures:
-    """The medians of one load on one server. `cpu_ms`: per 1,000 requests; `rate`: requests a second."""
+    """The medians of one load on one server. `cpu_ms`: per 1,000 requests; `rate`: requests a second; `refused`: the
+    share that was not served."""
 
     def __init__(self, samples):
         def median(pick):
@@ -29,6 +31,7 @@ class Figures:
         self.rate = median(lambda s: s.rate)
         self.p50_ms = median(lambda s: s.p50_ms)
         self.p99_ms = median(lambda s: s.p99_ms)
+        self.refused = median(lambda s: s.refused)
 
 
 def measure(members, chosen, rounds):

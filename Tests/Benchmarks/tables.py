@@ -13,10 +13,11 @@ def amount(value):
 
 
 def latencies(figures):
+    refused = f"; {figures.refused:.0%} refused" if figures.refused else ""
     if figures.p50_ms is None:
-        return ""
+        return refused
     p50, p99 = (f"{ms:.2f}" if ms < 10 else f"{ms:.0f}" for ms in (figures.p50_ms, figures.p99_ms))
-    return f"; p50 {p50} ms, p99 {p99} ms"
+    return f"; p50 {p50} ms, p99 {p99} ms{refused}"
 
 
 def print_comparison(results, what="load"):

@@ -70,7 +70,7 @@ let keyspaceBenchmarks = [
       }
     }
   },
-  MicroBenchmark(name: "watch index: a key among 10,000 watchers of keys and 1,000 of prefixes", operations: operations) {
+  MicroBenchmark(name: "watch index: a key among watchers of 10,000 keys, 1,000 prefixes", operations: operations) {
     var index = WatchIndex()
     let keys = Workload.keys(0..<10_000)
     for (number, key) in keys.enumerated() { index.register(UInt64(number), .single(key)) }
@@ -85,7 +85,9 @@ let keyspaceBenchmarks = [
       }
     }
   },
-  MicroBenchmark(name: "watch index: a key that 10,000 watchers of one prefix match, a watcher", operations: 10_000 * 20) {
+  MicroBenchmark(
+    name: "watch index: a key and 10,000 watchers of its prefix, a watcher", operations: 10_000 * 20
+  ) {
     var index = WatchIndex()
     for number in 0..<10_000 { index.register(UInt64(number), .prefix(Workload.prefix)) }
     let key = Workload.key(1)

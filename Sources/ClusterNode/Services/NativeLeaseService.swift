@@ -32,7 +32,8 @@ struct NativeLeaseService<Node: NodeHandle>: Sendable {
       reply.fail(error)
       return
     }
-    propose(grants.map { .leaseGrant(id: $0.id, ttlMilliseconds: $0.ttlMilliseconds) }, reply) { results throws(GRPCStatus) in
+    propose(grants.map { .leaseGrant(id: $0.id, ttlMilliseconds: $0.ttlMilliseconds) }, reply) {
+      results throws(GRPCStatus) in
       var response = NativeGrantResponse()
       response.ids = grants.map(\.id)
       response.ttlsMs.reserveCapacity(results.count)
@@ -92,7 +93,9 @@ struct NativeLeaseService<Node: NodeHandle>: Sendable {
       let key = Bytes(item.key)
       if key.isEmpty { throw NativeLeaseErrors.item(place, "key is not provided") }
       guard keys.insert(key).inserted else { throw NativeLeaseErrors.item(place, "its key stands twice") }
-      guard leases.insert(grants[place].id).inserted else { throw NativeLeaseErrors.item(place, "its lease stands twice") }
+      guard leases.insert(grants[place].id).inserted else {
+        throw NativeLeaseErrors.item(place, "its lease stands twice")
+      }
       transaction.success.append(.put(PutRequest(key, Bytes(item.value), lease: grants[place].id)))
     }
     return transaction

@@ -88,7 +88,9 @@ struct NativeLeaseServiceTests {
   @Test("Grants with puts are all or nothing")
   func allOrNothing() throws {
     _ = try grant([(11, 10_000)])
-    #expect(throws: EtcdErrors.leaseExists) { try grantAndPut([nativeItem("a", lease: 10), nativeItem("b", lease: 11)]) }
+    #expect(throws: EtcdErrors.leaseExists) {
+      try grantAndPut([nativeItem("a", lease: 10), nativeItem("b", lease: 11)])
+    }
     #expect(try timeToLive([10, 11]).remainingMs == [-1, 10_000])
     #expect(try client.range { $0.key = bytes("a") }.count == 0)
   }
