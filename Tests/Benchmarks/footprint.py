@@ -94,7 +94,7 @@ def run(context):
         with context.serving(servers.Leasehold, "leasehold") as server:
             found.append(("leasehold", Footprint(server, count, idle_seconds)))
     print("| live leases, a key of 60 and a value of 100 bytes each | number | anonymous memory; a lease | file-backed "
-          "| peak while filling | after the restart | on disk | idle CPU of a core |")
+          "| peak resident while filling | after the restart | on disk | idle CPU of a core |")
     print("|---|---|---|---|---|---|---|---|")
     for name, it in found:
         print(f"| {name} | {it.count:,} | {size(it.anonymous)}; {it.bytes_per_lease:,.0f} B | {size(it.file_backed)} "

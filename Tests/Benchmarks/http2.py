@@ -196,9 +196,9 @@ def drive(port, method, bodies, connections, depth, seconds=None, on_answer=None
             selector.register(connection.socket, selectors.EVENT_READ, connection)
             refill(connection)
         while any(connection.calls for connection in opened):
-            ready = selector.select(timeout=60)
+            ready = selector.select(timeout=300)
             if not ready:
-                raise Refused(f"{method}: no answer for a minute")
+                raise Refused(f"{method}: no answer for five minutes")
             for key, _ in ready:
                 for call in key.data.receive():
                     done.count += 1

@@ -12,8 +12,9 @@ import tools
 # Deadlines are spread over this, as leases of clients that started together are.
 SPREAD_SECONDS = 0.9
 CALM_SECONDS = 5.0
-# The slowest filling that still ends before the first deadline.
+# The slowest filling that still ends before the first deadline; the second is for machines that are busy otherwise.
 LEAST_FILL_PER_SECOND = 40_000
+PATIENT_FILL_PER_SECOND = 8_000
 ETCD_LEASES = 5_000
 ETCD_TTL_SECONDS = 15
 POLL_SECONDS = 0.05
@@ -57,8 +58,12 @@ def follow(left, count, due):
         time.sleep(POLL_SECONDS)
 
 
-def leasehold(server, count, folder):
-    due = time.monotonic() + count / LEAST_FILL_PER_SECOND + CALM_SECONDS + 2
+class TooSlow(Exception):
+    pass
+
+
+def leasehold(server, count, folder, fill_per_second=LEAST_FILL_PER_SECOND):
+    due = time.monotonic() + count / fill_per_second + CALM_SECONDS + 2
     batches = 0
 
     def ttl_ms():
@@ -68,8 +73,18 @@ def leasehold(server, count, folder):
 
     leases.fill_leasehold(server, count, ttl_ms)
     if time.monotonic() > due - CALM_SECONDS:
-        raise SystemExit("filling was too slow for a calm before the storm")
+        raise TooSlow("filling was too slow for a calm before the storm")
     return weather(server, count, due, folder)
+
+
+def leasehold_patiently(context, count):
+    for pace in (LEAST_FILL_PER_SECOND, PATIENT_FILL_PER_SECOND):
+        with context.serving(servers.Leasehold, "leasehold") as server:
+            try:
+                return leasehold(server, count, context.folder, pace)
+            except TooSlow as problem:
+                tools.say(f"storm: {problem}")
+    raise SystemExit("this machine is too busy for the storm")
 
 
 def etcd(server, count, folder):
@@ -106,8 +121,7 @@ def run(context):
         with context.own(redis_peer.Redis(os.path.join(context.folder, "redis"))) as redis:
             rows.append((redis.title, redis.storm(count), "not durable: synced every second"))
     tools.say(f"storm: leasehold, {count:,} leases")
-    with context.serving(servers.Leasehold, "leasehold") as server:
-        rows.append(("leasehold", leasehold(server, count, context.folder), ""))
+    rows.append(("leasehold", leasehold_patiently(context, count), ""))
     print("| leases due within one second, a key each | number | s until the last is gone | expired/s "
           "| put p99, calm | put p99 meanwhile | |")
     print("|---|---|---|---|---|---|---|")
