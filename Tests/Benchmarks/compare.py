@@ -74,7 +74,8 @@ class Context:
         """The loads of a section that were asked for."""
         if self.wants(section):
             return candidates
-        return [load for load in candidates if any(name in load.name for name in self.names)]
+        return [load for load in candidates
+                if any(name in load.name for name in self.names if name not in SECTIONS)]
 
     @contextlib.contextmanager
     def own(self, thing):

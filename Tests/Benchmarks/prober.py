@@ -1,8 +1,10 @@
 """Puts at a fixed pace, each timed from the moment it was due: `prober.py PORT PUTS_PER_SECOND FILE`, until its standard
 input ends. A process of its own, so that nothing else this benchmark does delays a measurement.
 
-FILE gets a pair of doubles for each put: when it was due (monotonic seconds) and its latency (seconds)."""
+FILE gets a pair of doubles for each put: when it was due (monotonic seconds) and its latency (seconds; infinite when it
+was refused)."""
 
+import math
 import os
 import selectors
 import struct
@@ -47,7 +49,7 @@ def p99_ms(samples, begin, end):
 def main():
     port, pace, path = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
     selector = selectors.DefaultSelector()
-    connections = [http2.Connection(port, "/etcdserverpb.KV/Put") for _ in range(CONNECTIONS)]
+    connections = [http2.Connection(port, "/etcdserverpb.KV/Put", may_refuse=True) for _ in range(CONNECTIONS)]
     for connection in connections:
         selector.register(connection.socket, selectors.EVENT_READ, connection)
     selector.register(sys.stdin, selectors.EVENT_READ, None)
@@ -70,7 +72,7 @@ def main():
                 selector.unregister(sys.stdin)
                 continue
             now = time.monotonic()
-            samples += [(call.tag, now - call.tag) for call in ready.data.receive()]
+            samples += [(call.tag, now - call.tag if call.answer else math.inf) for call in ready.data.receive()]
     with open(path, "wb") as out:
         for sample in samples:
             out.write(struct.pack("<dd", *sample))
