@@ -109,3 +109,15 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6]
 )
+
+// Built on demand (Tests/MicroBenchmarks/run), so that no other build pays for them.
+if Context.environment["LEASEHOLD_MICROBENCHMARKS"] != nil {
+  package.products.append(.executable(name: "MicroBenchmarks", targets: ["MicroBenchmarks"]))
+  package.targets += [
+    .target(name: "AllocationCounter", path: "Tests/AllocationCounter"),
+    .executableTarget(
+      name: "MicroBenchmarks",
+      dependencies: ["AllocationCounter", "Primitives", "Keyspace", "Leases", "LogFormat", "StateMachine"],
+      path: "Tests/MicroBenchmarks", exclude: ["run", "allocations.txt"]),
+  ]
+}

@@ -19,6 +19,10 @@ package enum Limits {
   /// Leases and keys that one expiry command may remove, so that a storm never stalls writes.
   package static let maxExpiriesPerCommand = 4_096
   package static let maxExpiredKeysPerCommand = 16_384
+  /// Leases that one request of our own lease service names.
+  package static let maxLeasesPerNativeRequest = 10_000
+  /// Leases with a key that one request grants; all of them share one revision and one moment under the state's lock.
+  package static let maxPutsPerNativeRequest = 1_000
 
   // Consensus
   /// Bytes of proposals waiting for the log; beyond it proposals are refused with `too many requests`.

@@ -7,11 +7,14 @@ import tempfile
 
 
 class Outcome:
-    def __init__(self, count, seconds, p50_ms=None, p99_ms=None):
+    """`count`: what was done; `refused`: what was asked for besides."""
+
+    def __init__(self, count, seconds, p50_ms=None, p99_ms=None, refused=0):
         self.count = count
         self.seconds = seconds
         self.p50_ms = p50_ms
         self.p99_ms = p99_ms
+        self.refused = refused
 
 
 def run(command):
@@ -23,17 +26,20 @@ def run(command):
 
 # ---- etcd's benchmark tool -------------------------------------------------------------------------------------------
 
-def benchmark(tool, server, connections, callers, total, arguments):
+def benchmark(tool, server, connections, callers, total, arguments, may_refuse=False):
+    """`may_refuse`: a server that answers "too many requests" is part of the figure and no failure."""
     command = [tool, f"--endpoints={server.url if server.identity else server.address}", f"--conns={connections}",
                f"--clients={callers}", "--precise"]
     if server.identity:
         command += server.identity.client_flags()
     text = run([*command, *arguments, f"--total={total}"])
-    if "Error distribution" in text:
+    _, _, errors = text.partition("Error distribution")
+    refused = sum(int(number) for number in re.findall(r"\[(\d+)\]\t", errors))
+    if errors and (not may_refuse or refused >= total):
         raise SystemExit(f"{server.name}: {' '.join(arguments)}: {text[-1000:]}")
     seconds = float(re.search(r"Total:\s+([0-9.]+) secs", text)[1])
     latency = {share: float(value) * 1000 for share, value in re.findall(r"(\d+)% in ([0-9.e-]+) secs", text)}
-    return Outcome(total, seconds, latency.get("50"), latency.get("99"))
+    return Outcome(total - refused, seconds, latency.get("50"), latency.get("99"), refused)
 
 
 # ---- h2load ----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,13 @@
 """What is measured. Every load runs on one server for some seconds and says how many requests it made."""
 
+import os
+
 import generators
+import leases as leases_with_keys
 import pipelined
+import redis_peer
+import tables
+import tools
 from generators import field, frame
 
 KEY = b"benchmark/key-0001"
@@ -84,6 +90,82 @@ def by_h2load(seconds):
              keepalive * pipelined_keepalives, seconds, 2, 10, 10 * pipelined_keepalives,
              messages=pipelined_keepalives),
     ]
+
+
+# ---- Many callers ----------------------------------------------------------------------------------------------------
+
+def callers(tool, seconds):
+    """The same puts by ever more callers: neither server may fall off."""
+    if not tool:
+        return []
+    put = ["put", "--key-size=16", "--val-size=64", "--key-space-size=100000"]
+
+    def load(number):
+        # At least five puts each, or the start of the callers is what is measured.
+        total = max(int(17_000 * seconds), 5 * number)
+        return Load(f"put, {number:,} callers on 100 connections", lambda server: generators.benchmark(
+            tool, server, 100, number, total, put, may_refuse=True))
+
+    return [load(number) for number in (100, 1_000, 10_000)]
+
+
+# ---- Leases by the thousand ------------------------------------------------------------------------------------------
+
+# What etcd can be given in a few seconds.
+ETCD_LIVE_LEASES = 20_000
+FRESH_LEASES = 100_000_000
+
+
+def prepare_leases(server, own_count):
+    """The leases that are renewed."""
+    server.live_leases = ETCD_LIVE_LEASES if server.name == "etcd" else own_count
+    tools.say(f"{server.name}: {server.live_leases:,} leases")
+    leases_with_keys.fill(server, server.live_leases, LEASE_SECONDS)
+    server.next_lease = FRESH_LEASES
+
+
+def leases(seconds, own_count):
+    """`count` is leases. "Own means": each server is asked in its own best way."""
+    def grant_and_put(fill, per_second):
+        def run(server):
+            count = max(1_000, int(per_second[server.name] * seconds))
+            elapsed = fill(server, count, LEASE_SECONDS, server.next_lease)
+            server.next_lease += count
+            return generators.Outcome(count, elapsed)
+        return run
+
+    def renew(server):
+        own = server.name != "etcd"
+        renewing = leases_with_keys.renew_leasehold if own else leases_with_keys.renew_etcd
+        done, batch = renewing(server, server.live_leases, seconds)
+        return generators.Outcome(done.count * batch, done.seconds)
+
+    some = b"".join(frame(field(1, leases_with_keys.FIRST_LEASE + number)) for number in range(1_000))
+    return [
+        Load("grant and put, own means (etcd: two calls a lease; ours: 1,000 leases a call)",
+             grant_and_put(leases_with_keys.fill, {"etcd": 4_000, "leasehold": 120_000})),
+        Load("grant and put, etcd's two calls on both",
+             grant_and_put(leases_with_keys.fill_etcd, {"etcd": 4_000, "leasehold": 20_000})),
+        Load(f"renew random ones, own means (etcd: keepalives on 20 streams, any of {ETCD_LIVE_LEASES:,}; ours: 1,000 a "
+             f"call, any of {own_count:,}, durable)", renew),
+        grpc("keepalive of 1,000 leases, 20 streams, pipelined (h2load)", "/etcdserverpb.Lease/LeaseKeepAlive", some,
+             seconds, 2, 10, 10_000, messages=1_000),
+    ]
+
+
+def print_redis_renewals(context):
+    if not redis_peer.is_there():
+        return
+    keys = 100_000 if context.quick else 1_000_000
+    print("\n| the same with Redis (not durable) | rate; CPU ms per 1,000 |")
+    print("|---|---|")
+    with context.own(redis_peer.Redis(os.path.join(context.folder, "redis-renewals"))) as redis:
+        tools.say(f"{redis.title}: {keys:,} keys")
+        elapsed = redis.fill_for_a_day(keys)
+        print(f"| {redis.title}: SET with a TTL, pipelined | {tables.amount(keys / elapsed)}/s |")
+        for name, depth in (("unpipelined", 1), ("16 pipelined", 16)):
+            rate, cpu = redis.renewals(keys, context.seconds, depth)
+            print(f"| {redis.title}: EXPIRE, 50 connections, {name} | {tables.amount(rate)}/s; {cpu * 1e6:.3g} |")
 
 
 # ---- Leasehold alone: the hook ---------------------------------------------------------------------------------------

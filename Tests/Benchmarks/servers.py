@@ -1,11 +1,21 @@
 """The servers under load: started alike, asked over HTTP, weighed by their CPU time."""
 
+import ctypes
 import http.client
 import os
+import signal
 import socket
 import ssl
 import subprocess
 import time
+
+_libc = ctypes.CDLL(None)
+
+
+def die_with_parent():
+    """Between fork and exec: a server must not outlive a run that was killed."""
+    _libc.prctl(1, signal.SIGKILL)
+
 
 TICKS = os.sysconf("SC_CLK_TCK")
 START_SECONDS = 20
@@ -53,10 +63,16 @@ class Server:
         self.folder = folder
         self.identity = identity
         self.port = free_port()
+        self.binary = binary
         os.makedirs(folder)
         self.log_path = os.path.join(folder, "log")
-        with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen([binary, *self.arguments()], stdout=log, stderr=log)
+        self.command = [binary, *self.arguments()]
+        self.spawn()
+
+    def spawn(self):
+        """Starts the process on what the data directory holds."""
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, preexec_fn=die_with_parent)
 
     @property
     def address(self):
@@ -123,6 +139,44 @@ class Server:
         with open(f"/proc/{self.process.pid}/stat") as stat:
             fields = stat.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def memory(self):
+        """Resident bytes: (anonymous, file-backed)."""
+        sizes = {}
+        with open(f"/proc/{self.process.pid}/smaps_rollup") as rollup:
+            for line in rollup:
+                words = line.split()
+                if len(words) == 3 and words[2] == "kB":
+                    sizes[words[0]] = int(words[1]) * 1024
+        return sizes["Anonymous:"], sizes["Rss:"] - sizes["Anonymous:"]
+
+    def peak_bytes(self):
+        """The largest resident size so far."""
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+    def disk_bytes(self):
+        """What the data directory takes on the disk, holes not counted."""
+        return sum(os.stat(os.path.join(folder, name)).st_blocks * 512
+                   for folder, _, names in os.walk(os.path.join(self.folder, "data")) for name in names)
+
+    def gauges(self):
+        """The values of /metrics without labels, by name."""
+        values = {}
+        for line in self.request("GET", "/metrics").decode().splitlines():
+            if line and line[0] != "#" and "{" not in line:
+                name, value = line.rsplit(" ", 1)
+                values[name] = float(value)
+        return values
+
+    def keys(self):
+        """How many keys the applied state has."""
+        return int(self.gauges()["etcd_debugging_mvcc_keys_total"])
+
+    def kill(self):
+        """kill -9, and wait until the process is gone."""
+        self.process.kill()
+        self.process.wait()
 
     def stop(self):
         self.process.terminate()

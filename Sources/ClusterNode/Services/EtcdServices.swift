@@ -30,7 +30,7 @@ package enum EtcdServices {
     registerAll(into: &registry, ServiceContext(node: node, settings: settings, metrics: metrics))
   }
 
-  /// Registers KV, Watch, Lease, Cluster, Maintenance and grpc.health.v1.
+  /// Registers KV, Watch, Lease, Cluster, Maintenance, grpc.health.v1 and our own lease service.
   package static func register(
     into registry: inout GRPCRegistry, node: some NodeHandle, settings: EtcdSettings, metrics: EtcdMetrics
   ) {
@@ -40,6 +40,7 @@ package enum EtcdServices {
   private static func registerAll(into registry: inout GRPCRegistry, _ context: ServiceContext<some NodeHandle>) {
     KVService(context).register(into: &registry)
     LeaseService(context).register(into: &registry)
+    NativeLeaseService(context).register(into: &registry)
     registerWatch(into: &registry, context)
     ClusterService(context).register(into: &registry)
     MaintenanceService(context).register(into: &registry)

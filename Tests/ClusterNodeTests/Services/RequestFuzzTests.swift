@@ -59,6 +59,10 @@ struct RequestFuzzTests {
           $0.id = 9; $0.keys = true
         }.wireBuffer
       ),
+      ("/leaseholdpb.Leases/Grant", NativeGrantRequest.with { $0.leases = [.with { $0.ttlMs = 300 }] }.wireBuffer),
+      ("/leaseholdpb.Leases/GrantAndPut", NativeGrantAndPutRequest.with { $0.items = [nativeItem("k")] }.wireBuffer),
+      ("/leaseholdpb.Leases/Renew", NativeRenewRequest.with { $0.ids = [9, 300] }.wireBuffer),
+      ("/leaseholdpb.Leases/TimeToLive", NativeTimeToLiveRequest.with { $0.ids = [9, 300] }.wireBuffer),
       ("/etcdserverpb.Watch/Watch", watch.wireBuffer),
       ("/etcdserverpb.Watch/Watch", EtcdWatchRequest.with { $0.cancelRequest.watchID = 5 }.wireBuffer),
       ("/etcdserverpb.Cluster/MemberList", EtcdMemberListRequest.with { $0.linearizable = true }.wireBuffer),
