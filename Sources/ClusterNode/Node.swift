@@ -17,6 +17,7 @@ package final class Node: NodeHandle {
   private let inbox: Mailbox<NodeEvent>
   private let backlog = ProposalBacklog()
   let log: WriteAheadLog
+  let watchCounters: WatchCounters
   private let directory: DataDirectory
   private let leaseIDs: Mutex<SystemRandomNumberGenerator>
   private let thread = Mutex<DedicatedThread?>(nil)
@@ -38,6 +39,7 @@ package final class Node: NodeHandle {
     for warning in recovered.warnings { logger.warning("\(warning)") }
     let machine = try Self.stateMachine(from: recovered, in: directory)
     applied = AppliedState(machine)
+    watchCounters = applied.withLock { $0.watches.counters }
     inbox = Mailbox()
     leaseIDs = Mutex(SystemRandomNumberGenerator())
     logger.info(

@@ -269,7 +269,9 @@ final class NodeLoop {
         if let own { collect(results, for: own, into: &answers) }
         if let flight, own == nil { lose(flight) }
       }
-      contents.watches.publish(events, revision: contents.machine.keyspace.revision)
+      contents.watches.publish(
+        events, revision: contents.machine.keyspace.revision,
+        compactRevision: contents.machine.keyspace.compactRevision)
     }
     for (waiter, result) in answers { completions.add(waiter, result) }
     published.observe(applied: entries.count)
