@@ -18,6 +18,9 @@ final class WatchHub: @unchecked Sendable {
   /// Clients without room are looked at this often, should nobody report that they have some again.
   private static let pollInterval = TimeAmount.milliseconds(100)
 
+  private static let crowd = 16
+  private static let gatherTime = TimeAmount.milliseconds(2)
+
   let eventLoop: any EventLoop
   let inbox: WatchInbox
   let counters: WatchCounters
@@ -39,6 +42,7 @@ final class WatchHub: @unchecked Sendable {
   private var isDrainScheduled = false
   var isCatchUpScheduled = false
   private var isPollScheduled = false
+  private var isGathering = false
   /// Where the round through watches of single keys goes on.
   var catchUpTurn = 0
   /// Counts the pages of history.
@@ -223,8 +227,19 @@ final class WatchHub: @unchecked Sendable {
   // MARK: Room
 
   /// A session's client has taken what it was sent.
+  ///
+  /// In a crowd a round waits a little for others to have room as well: they share it.
   func hasDrained(_ session: NodeWatchSession) {
-    if session.behindCount > 0 { scheduleCatchUp() }
+    guard session.behindCount > 0 else { return }
+    if behind.count < Self.crowd {
+      scheduleCatchUp()
+    } else if !isCatchUpScheduled, !isGathering {
+      isGathering = true
+      eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: Self.gatherTime) {
+        self.isGathering = false
+        self.scheduleCatchUp()
+      }
+    }
   }
 
   func pollForRoom() {

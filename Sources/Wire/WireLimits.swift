@@ -43,6 +43,10 @@ package struct WireLimits: Sendable {
   package var socketHighWaterBytes = 256 * 1024
   package var socketLowWaterBytes = 64 * 1024
 
+  /// Bytes that the kernel takes of one TCP connection before it has sent them. Without this limit it gathers some
+  /// megabytes for each peer that does not read.
+  package var socketUnsentBytes: Int32 = 128 * 1024
+
   // TLS
   package var handshakeTimeout: TimeAmount = .seconds(10)
 

@@ -167,9 +167,22 @@ class Stream:
         self.payload = bytearray()
         self.is_ended = False
         self.received = 0
+        self.sent = 0
+        self.granted = 0
 
     def send(self, message, ends=False):
-        self.connection.write(frame(DATA, int(ends), self.number, b"\0" + len(message).to_bytes(4, "big") + message))
+        """In frames of 16 KiB, as the server's windows let through: a large message may have to wait for a read."""
+        rest = b"\0" + len(message).to_bytes(4, "big") + message
+        connection = self.connection
+        while rest:
+            room = min(connection.stream_window + self.granted - self.sent, connection.granted - connection.sent, 16_384)
+            if room <= 0:
+                connection.receive()
+                continue
+            part, rest = rest[:room], rest[room:]
+            connection.write(frame(DATA, int(ends and not rest), self.number, part))
+            self.sent += len(part)
+            connection.sent += len(part)
 
     def messages(self):
         """The whole messages that have come; a torn one stays."""
@@ -198,6 +211,9 @@ class Connection:
         self._next = 1
         self._unread = b""
         self._since_refill = 0
+        # What the server takes: each stream at first, and the connection in all.
+        self.stream_window = self.granted = 65_535
+        self.sent = 0
         self.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, window))
                    + frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", LARGEST_WINDOW - 65_535)))
 
@@ -241,7 +257,17 @@ class Connection:
             self._refill()
 
     def _control(self, kind, flags, number, payload):
-        if kind in (SETTINGS, PING) and not flags & 1:
+        if kind == SETTINGS and not flags & 1:
+            for place in range(0, len(payload), 6):
+                setting, value = struct.unpack_from(">HI", payload, place)
+                if setting == 4:
+                    self.stream_window = value
+        if kind == WINDOW_UPDATE:
+            stream = int.from_bytes(number, "big")
+            target = self.streams.get(stream) if stream else self
+            if target is not None:
+                target.granted += int.from_bytes(payload, "big")
+        elif kind in (SETTINGS, PING) and not flags & 1:
             self.write(frame(kind, 1, 0, payload if kind == PING else b""))
         elif kind == RST_STREAM or (kind == HEADERS and flags & 1):
             stream = self.streams.get(int.from_bytes(number, "big"))
@@ -283,3 +309,123 @@ class Reader:
 
     def close(self):
         self._selector.close()
+
+
+# ---- Whole conversations ---------------------------------------------------------------------------------------------
+
+class Caller:
+    """Unary calls on a connection of their own."""
+
+    def __init__(self, port):
+        self.connection = Connection(port)
+
+    def call(self, path, message):
+        stream = self.connection.open(path)
+        stream.send(message, ends=True)
+        while True:
+            found = stream.messages()
+            if found:
+                del self.connection.streams[stream.number]
+                return found[0]
+            if stream.is_ended:
+                raise AssertionError(f"{path} was refused")
+            self.connection.receive()
+
+    def put(self, key, value=b"", lease=0):
+        """The put's revision."""
+        return self._revision(self.call("/etcdserverpb.KV/Put", put(key, value, lease)))
+
+    def put_many(self, keys_and_values):
+        """As many puts at once; their revisions."""
+        streams = []
+        for key, value in keys_and_values:
+            streams.append(self.connection.open("/etcdserverpb.KV/Put"))
+            streams[-1].send(put(key, value), ends=True)
+        revisions = []
+        for stream in streams:
+            while not (found := stream.messages()):
+                self.connection.receive()
+            revisions.append(self._revision(found[0]))
+            del self.connection.streams[stream.number]
+        return revisions
+
+    def delete(self, key, range_end=b""):
+        request = field(1, key) + (field(2, range_end) if range_end else b"")
+        return self._revision(self.call("/etcdserverpb.KV/DeleteRange", request))
+
+    def compact(self, revision):
+        self.call("/etcdserverpb.KV/Compact", field(1, revision))
+
+    def grant(self, lease, seconds):
+        self.call("/etcdserverpb.Lease/LeaseGrant", field(1, seconds) + field(2, lease))
+
+    def revoke(self, lease):
+        self.call("/etcdserverpb.Lease/LeaseRevoke", field(1, lease))
+
+    @staticmethod
+    def _revision(answer):
+        return signed(dict(fields(dict(fields(answer))[1]))[3])
+
+    def stop(self):
+        self.connection.close()
+
+
+class Watcher:
+    """One Watch call on a connection of its own, read when something is expected."""
+
+    def __init__(self, port, window=LARGEST_WINDOW, **metadata):
+        self.connection = Connection(port, window)
+        self.connection.socket.settimeout(10)
+        self.stream = self.connection.open(**metadata)
+        self.responses = []
+
+    def ask(self, request):
+        self.stream.send(request)
+
+    def receive(self):
+        """One read."""
+        self.connection.receive()
+        self.responses += [Response(message) for message in self.stream.messages()]
+
+    def until(self, condition):
+        """Reads until `condition(responses)` holds; takes the responses."""
+        while not condition(self.responses):
+            try:
+                self.receive()
+            except TimeoutError:
+                raise AssertionError(f"nothing more came after {self.responses[-5:]}") from None
+        taken, self.responses = self.responses, []
+        return taken
+
+    def next(self):
+        self.until_count(1)
+        return self.responses.pop(0)
+
+    def until_count(self, count):
+        while len(self.responses) < count:
+            try:
+                self.receive()
+            except TimeoutError:
+                raise AssertionError(f"{count} responses were expected: {self.responses}") from None
+
+    def create(self, *arguments, **options):
+        """The answer to the creation."""
+        self.ask(create(*arguments, **options))
+        while not any(response.created for response in self.responses):
+            self.until_count(len(self.responses) + 1)
+        return self.responses.pop(next(n for n, response in enumerate(self.responses) if response.created))
+
+    def is_silent(self, seconds):
+        """Whether nothing comes within this time."""
+        self.connection.socket.settimeout(seconds)
+        try:
+            before = len(self.responses)
+            self.receive()
+            return len(self.responses) == before
+        except TimeoutError:
+            return True
+        finally:
+            self.connection.socket.settimeout(10)
+
+    def stop(self):
+        self.connection.close()

@@ -122,7 +122,6 @@ package enum EtcdErrors {
 
 /// Why a watch could not be made or is over: the `cancel_reason` of its last answer. Plain text, no status.
 package enum WatchCancelReason {
-  package static let negativeStart = "etcdserver: mvcc: required revision has been compacted"
   package static let emptyRange = "mvcc: watcher range is empty"
   package static let duplicateID = "mvcc: duplicate watch ID provided on the WatchStream"
   package static let tooManyWatches = "etcdserver: too many watches on one stream"

@@ -25,7 +25,23 @@ struct EncodedWatchEvents {
   }
 
   private var encodings: [Encoding?] = [nil, nil, nil, nil]
+  private var knownHead: WatchMessageHead?
   private var lastMessage: (head: WatchMessageHead, fields: WatchedFields, message: ByteBuffer)?
+
+  /// What stands before the events. Asks for the member's identity once for all watches.
+  mutating func head(
+    watch id: Int64, revision: Int64, _ identity: () -> (clusterID: UInt64, memberID: UInt64, term: UInt64)
+  ) -> WatchMessageHead {
+    if var head = knownHead {
+      head.watchID = id
+      return head
+    }
+    let (clusterID, memberID, term) = identity()
+    let head = WatchMessageHead(
+      clusterID: clusterID, memberID: memberID, term: term, revision: revision, watchID: id)
+    knownHead = head
+    return head
+  }
 
   /// The whole response.
   mutating func message(

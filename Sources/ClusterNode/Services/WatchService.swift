@@ -145,8 +145,6 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
 
   /// The ID of the new watch. ID 0 lets us pick: the next of our own count that is free.
   private func admit(_ request: EtcdWatchCreateRequest, _ range: KeyRange) -> Result<Int64, Refusal> {
-    // etcd 3.5 since 2025; before, such a watch could stall others.
-    if request.startRevision < 0 { return .failure(Refusal(reason: WatchCancelReason.negativeStart)) }
     if case .halfOpen(let start, let end) = range, start >= end {
       return .failure(Refusal(reason: WatchCancelReason.emptyRange))
     }
@@ -202,9 +200,7 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
     guard let watch = watches[id] else { return }
     watch.quiet = false
     watch.sentRevision = events.revision
-    let (clusterID, memberID, term) = context.node.header
-    let head = WatchMessageHead(
-      clusterID: clusterID, memberID: memberID, term: term, revision: events.revision, watchID: id)
+    let head = events.encoded.head(watch: id, revision: events.revision) { context.node.header }
     if watch.wantsFragments {
       let limit = context.settings.maxRequestBytes + Limits.grpcOverheadBytes
       for part in events.encoded.fragments(head, events.events, watch.fields, maxBytes: limit) { send(part, of: id) }

@@ -264,16 +264,6 @@ struct WatchServiceTests {
     #expect(try call.take(EtcdWatchResponse.self).map(\.watchID) == [2], "the first has been told of 20")
   }
 
-  @Test("A start below 0 is refused as compacted, as etcd 3.5 does")
-  func negativeStart() throws {
-    let answer = try create {
-      $0.key = bytes("a")
-      $0.startRevision = -1
-    }
-    #expect(answer.watchID == -1 && answer.created && answer.canceled && answer.compactRevision == 0)
-    #expect(answer.cancelReason == "etcdserver: mvcc: required revision has been compacted")
-  }
-
   @Test("The cause of a deletion is told to a stream that asks for it, and to no other")
   func deletionCause() throws {
     let (own, ownHandler) = try client.open(
