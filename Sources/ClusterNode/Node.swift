@@ -20,6 +20,7 @@ package final class Node: NodeHandle {
   let log: WriteAheadLog
   let writer: EngineWriter
   package let quota: SpaceQuota
+  let watchCounters: WatchCounters
   private let directory: DataDirectory
   private let leaseIDs: Mutex<SystemRandomNumberGenerator>
   private let thread = Mutex<DedicatedThread?>(nil)
@@ -60,6 +61,7 @@ package final class Node: NodeHandle {
     quota = SpaceQuota(setting: configuration.quotaBackendBytes)
     quota.note(usedBytes: machine.quotaBytes)
     applied = AppliedState(machine)
+    watchCounters = applied.withLock { $0.watches.counters }
     inbox = Mailbox()
     leaseIDs = Mutex(SystemRandomNumberGenerator())
     writer = EngineWriter(

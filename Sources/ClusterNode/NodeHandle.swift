@@ -102,8 +102,30 @@ package protocol WatchSink: AnyObject, Sendable {
   func compacted(watch id: Int64, compactRevision: Int64, revision: Int64)
   /// Answer to `requestProgress`: every watch of the session has been told everything up to `revision`.
   func progress(revision: Int64)
-  /// Bytes handed over and not yet taken by the peer: the session reads no more history beyond its limit.
+  /// Bytes handed over and not yet taken by the peer: beyond a limit the session hands over no more, and goes on from
+  /// history later.
   var pendingBytes: Int { get }
+
+  /// As `events`, with an object that watches of the same range share, so that it need be encoded only once.
+  func tell(watch id: Int64, _ events: WatchedEvents)
+  /// Keys below `revision` have lost their history: an idle watch that is not told of its progress now may be unable to
+  /// resume later. All earlier events have been told to watches that are up to date.
+  func compactionBegan(at revision: Int64)
+  /// The session has something that there is no room for: `WatchSession.resume` should be called when there is some
+  /// (it looks for itself, too, but seldom).
+  func notifyWhenDrained()
+  /// Whether what is pending counts as one stream of many that share a budget (`Limits.maxWatchBacklogBytesPerLoop`);
+  /// otherwise it has `Limits.maxWatchStreamBacklogBytes` for itself.
+  var sharesBacklogBudget: Bool { get }
+}
+
+extension WatchSink {
+  package func tell(watch id: Int64, _ events: WatchedEvents) {
+    self.events(watch: id, events.events, revision: events.revision)
+  }
+  package func compactionBegan(at revision: Int64) {}
+  package func notifyWhenDrained() {}
+  package var sharesBacklogBudget: Bool { false }
 }
 
 /// Event-loop bound.
@@ -111,7 +133,10 @@ package protocol WatchSession: AnyObject {
   /// Starts a watch; nothing is missed between `create` and the first event. Returns the revision at which it stands.
   func create(_ request: WatchRequest) -> Int64
   func cancel(_ id: Int64)
+  /// Answered by the sink's `progress` once every watch of the session is up to date.
   func requestProgress()
+  /// The revision up to which one watch has been told everything; nil while it is behind.
+  func toldThrough(_ id: Int64) -> Int64?
   /// The sink has drained: go on with watches that were held back.
   func resume()
   func close()

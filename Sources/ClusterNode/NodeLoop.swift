@@ -198,7 +198,9 @@ final class NodeLoop {
         if let own { collect(results, for: own, into: &answers) }
         if let flight, own == nil { lose(flight) }
       }
-      contents.watches.publish(events, revision: contents.machine.keyspace.revision)
+      contents.watches.publish(
+        events, revision: contents.machine.keyspace.revision,
+        compactRevision: contents.machine.keyspace.compactRevision)
       quota.note(usedBytes: contents.machine.quotaBytes)
       return contents.machine.uncommittedBytes
     }

@@ -19,6 +19,7 @@ extension Node {
     }
     observeProposals(with: metrics)
     observeEngine(with: metrics)
+    observeWatches(in: metrics.registry)
     let walFsync = metrics.walFsync
     metrics.registry.onScrape {
       let now = log.metrics
@@ -61,5 +62,18 @@ extension Node {
     // As etcd: without a limit, what was set.
     let limit = Double(quota.limitBytes ?? configuration.quotaBackendBytes)
     registry.computedGauge("etcd_server_quota_backend_bytes", "Limit for the state's logical bytes.") { limit }
+  }
+
+  private func observeWatches(in registry: MetricsRegistry) {
+    let counters = watchCounters
+    registry.computedGauge("etcd_debugging_mvcc_slow_watcher_total", "Watches that read history.") {
+      Double(counters.slow)
+    }
+    registry.computedGauge(
+      "etcd_debugging_mvcc_pending_events_total", "Applied events that no watch has been told of yet."
+    ) { Double(counters.pending) }
+    registry.computedCounter(
+      "etcd_debugging_mvcc_events_total", "Events told to watches, counted once for each watch."
+    ) { Double(counters.told) }
   }
 }

@@ -1,52 +1,55 @@
 import Keyspace
+import NIOCore
 import Primitives
 
-/// The watches that are up to date, ready to be matched against what is applied. Guarded by `AppliedState`'s lock.
+/// Where applied changes leave for the watches. Guarded by `AppliedState`'s lock, which a publication holds for as long
+/// as it takes to leave one reference for each event loop, however many watches there are: each loop's hub finds out
+/// which of its watches are concerned.
 struct WatchTable {
-  private var index = WatchIndex()
-  private var watches: [UInt64: Synced] = [:]
-  private var nextHandle: UInt64 = 1
+  let counters: WatchCounters
+  private var hubs: [ObjectIdentifier: WatchHub] = [:]
+  private var compactRevision: Int64 = 0
 
-  private struct Synced {
-    var session: WatchSessionState
-    var request: WatchRequest
-    /// Events before this revision are not for this watch (a start in the future).
-    var from: Int64
+  init(counters: WatchCounters = WatchCounters()) { self.counters = counters }
+
+  /// The hub of an event loop, made when it is first asked for.
+  mutating func hub(on eventLoop: any EventLoop, _ applied: AppliedState) -> WatchHub {
+    if let hub = hubs[ObjectIdentifier(eventLoop)] { return hub }
+    let hub = WatchHub(eventLoop: eventLoop, applied: applied, counters: counters)
+    hubs[ObjectIdentifier(eventLoop)] = hub
+    return hub
   }
 
-  var count: Int { watches.count }
-
-  /// A handle for `remove`.
-  mutating func add(_ request: WatchRequest, session: WatchSessionState, from: Int64) -> UInt64 {
-    let handle = nextHandle
-    nextHandle += 1
-    index.register(handle, request.range)
-    watches[handle] = Synced(session: session, request: request, from: from)
-    return handle
-  }
-
-  mutating func remove(_ handle: UInt64) {
-    guard watches.removeValue(forKey: handle) != nil else { return }
-    _ = index.unregister(handle)
-  }
-
-  /// Hands each watch its share of the events of one applied batch. Watches whose session has no room are taken off; the
-  /// session catches them up from history once its peer reads again.
-  mutating func publish(_ events: [KeyspaceEvent], revision: Int64) {
-    guard !watches.isEmpty, !events.isEmpty else { return }
-    var shares: [UInt64: [KeyspaceEvent]] = [:]
-    for event in events.withPreviousOfEarlierRevisions() {
-      index.forEachMatch(event.record.key) { handle in
-        guard let watch = watches[handle], event.record.modRevision >= watch.from, watch.request.wants(event) else {
-          return
-        }
-        shares[handle, default: []].append(event)
-      }
+  /// Passes on the events of one applied batch: whole revisions, in order, up to the keyspace's `revision`. A compaction
+  /// in the batch is announced behind them, to watches that want to know of progress.
+  mutating func publish(_ events: [KeyspaceEvent], revision: Int64, compactRevision: Int64) {
+    let isCompaction = compactRevision > self.compactRevision
+    self.compactRevision = compactRevision
+    guard !hubs.isEmpty, !events.isEmpty || isCompaction else { return }
+    let batch = PublishedBatch(events: events, revision: revision)
+    for hub in hubs.values {
+      if hub.inbox.post(batch, compactRevision: isCompaction ? compactRevision : nil) { hub.wake() }
     }
-    for handle in shares.keys.sorted() {
-      guard let watch = watches[handle], let share = shares[handle] else { continue }
-      if !watch.session.offer(share, handle: handle, watch: watch.request.id, revision: revision) { remove(handle) }
-    }
+  }
+
+  /// The state was replaced by a later one (a snapshot from another member): what happened after `revision` was not
+  /// published. Watches read it from history, or learn that it has been compacted.
+  mutating func skipped(after revision: Int64) {
+    for hub in hubs.values where hub.inbox.postGap(from: revision + 1) { hub.wake() }
+  }
+}
+
+/// Events of whole revisions on their way to the watches.
+struct PublishedBatch {
+  let events: [KeyspaceEvent]
+  /// The keyspace's when they had been applied.
+  let revision: Int64
+  let bytes: Int
+
+  init(events: [KeyspaceEvent], revision: Int64) {
+    self.events = events
+    self.revision = revision
+    bytes = events.reduce(0) { $0 + $1.approximateBytes }
   }
 }
 

@@ -54,7 +54,13 @@ package enum Limits {
 
   // Watch
   /// Bytes of events that wait for one slow stream before its watchers fall back to reading history.
-  package static let maxWatchStreamBacklogBytes = 8 * 1024 * 1024
+  package static let maxWatchStreamBacklogBytes = 1024 * 1024
+  /// The same for all of etcd's streams on one event loop: with many of them each may have its share, but not less than
+  /// the minimum.
+  package static let maxWatchBacklogBytesPerLoop = 64 * 1024 * 1024
+  package static let minWatchStreamBacklogBytes = 64 * 1024
+  /// Bytes of applied events that wait for one event loop to look at them; beyond, its watches read history.
+  package static let maxWatchInboxBytes = 16 * 1024 * 1024
   package static let maxWatchersPerStream = 10_000
 
   // HTTP and gRPC

@@ -49,6 +49,7 @@ package struct NodeSettings: Sendable {
   /// As given: 0 is the default, below 0 no limit.
   package var quotaBackendBytes: Int64
   package var disarmsAlarmsByHand: Bool
+  package var watchProgressIntervalMilliseconds: Int64
   package var unsafeNoFsync: Bool
   package var logLevel: LogLevel
   package var clientTLS: ClientTLS?
@@ -72,6 +73,7 @@ package struct NodeSettings: Sendable {
     maxRequestBytes = Int(values.integer("max-request-bytes"))
     quotaBackendBytes = values.integer("quota-backend-bytes")
     disarmsAlarmsByHand = values.flag("quota-alarm-manual")
+    watchProgressIntervalMilliseconds = try Self.watchProgressInterval(values)
     unsafeNoFsync = values.flag("unsafe-no-fsync")
     guard let level = LogLevel(rawValue: values.text("log-level")) else {
       throw SettingsError("--log-level '\(values.text("log-level"))' is none of debug, info, warn, error")
@@ -81,6 +83,17 @@ package struct NodeSettings: Sendable {
     try Self.checkSingleMember(values, name: name)
     clientTLS = try Self.clientTLS(values, listening: listenClientURLs)
     sidecar = try Self.sidecar(values, dataDirectory: dataDirectory)
+  }
+
+  /// As etcd, not below 100 ms, and its default for 0.
+  private static func watchProgressInterval(_ values: SettingValues) throws(SettingsError) -> Int64 {
+    let old = "experimental-watch-progress-notify-interval"
+    let name = values.given(old) == nil ? "watch-progress-notify-interval" : old
+    let text = values.text(name)
+    guard let interval = DurationText.milliseconds(text) else {
+      throw SettingsError("--\(name) '\(text)' is no duration, such as 10m or 30s")
+    }
+    return interval == 0 ? 600_000 : max(interval, 100)
   }
 
   /// etcd's rules: an election must not be tried before five heartbeats could have come, nor take a minute.

@@ -29,6 +29,12 @@ extension SettingDefinition {
       "Keep the NOSPACE alarm until it is disarmed, as etcd does. Otherwise it ends below 90 % of the quota."),
     .init("max-txn-ops", .integer, standard: "128", "Most operations in one transaction."),
     .init("max-request-bytes", .integer, standard: "1572864", "Largest client request in bytes."),
+    .init(
+      "watch-progress-notify-interval", .duration, standard: "10m",
+      "How often a quiet watch with progress_notify is told of its progress."),
+    .init(
+      "experimental-watch-progress-notify-interval", .duration,
+      "The name that etcd 3.4 and 3.5 have for watch-progress-notify-interval."),
     .init("config-file", .text, "YAML file; when given, flags and environment do not count."),
     .init("unsafe-no-fsync", .flag, "Do not sync the log. A power cut loses what was acknowledged."),
     .init("log-level", .text, standard: "info", "debug, info, warn, error."),

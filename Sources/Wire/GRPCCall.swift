@@ -19,6 +19,9 @@ package protocol GRPCCall: AnyObject {
   func reply(_ message: any GRPCMessageSource)
   /// Bytes accepted by `send` that the peer has not yet taken (HTTP/2 window, socket): the measure for back-pressure.
   var pendingBytes: Int { get }
+  /// Has the handler's `writable` called once `pendingBytes` falls below the low-water mark (or some of it is taken
+  /// while it is below), even if it has not been above the high one.
+  func notifyWhenDrained()
   /// Ends the call with trailers. Later sends are ignored.
   func finish(_ status: GRPCStatus)
   /// The call was finished, cancelled, or its deadline has passed: work for it is wasted.
@@ -26,6 +29,9 @@ package protocol GRPCCall: AnyObject {
 }
 
 extension GRPCCall {
+  /// A call that has no marks calls `writable` as it sees fit.
+  package func notifyWhenDrained() {}
+
   /// The whole answer of a unary call.
   package func reply(_ message: ByteBuffer) {
     send(message)

@@ -47,6 +47,8 @@ final class GRPCServerCall: HTTP2Stream, GRPCCall {
 
   var pendingBytes: Int { queuedBytes }
 
+  func notifyWhenDrained() { reportDrained() }
+
   func send(_ message: ByteBuffer) {
     eventLoop.assertInEventLoop()
     guard !isOver, let connection else { return }

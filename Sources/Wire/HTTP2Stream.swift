@@ -98,6 +98,11 @@ class HTTP2Stream {
     resume(connection)
   }
 
+  /// Has `drained` called even if the high-water mark is not reached.
+  func reportDrained() {
+    if !output.isEmpty { isAboveHighWater = true }
+  }
+
   private func outputGrew(_ connection: HTTP2Connection) {
     if output.count > connection.limits.streamHighWaterBytes { isAboveHighWater = true }
     resume(connection)

@@ -47,6 +47,9 @@ package struct WireLimits: Sendable {
   package var madeBytesPerTurn = 256 * 1024
   /// A stream whose peer takes nothing of a large message for this long is reset.
   package var largeMessageStallTimeout: TimeAmount = .seconds(60)
+  /// Bytes that the kernel takes of one TCP connection before it has sent them. Without this limit it gathers some
+  /// megabytes for each peer that does not read.
+  package var socketUnsentBytes: Int32 = 128 * 1024
 
   // TLS
   package var handshakeTimeout: TimeAmount = .seconds(10)

@@ -63,6 +63,8 @@ package final class WireServer: Sendable {
     .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
     .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
     .childChannelOption(.socketOption(.so_keepalive), value: 1)
+    .childChannelOption(
+      .tcpOption(NIOBSDSocket.Option(rawValue: TCP_NOTSENT_LOWAT)), value: .init(services.limits.socketUnsentBytes))
     // NIOSSL would turn a half-closed connection into a truncated one.
     .childChannelOption(.allowRemoteHalfClosure, value: tls == nil)
     do {

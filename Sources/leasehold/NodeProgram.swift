@@ -61,6 +61,7 @@ struct NodeProgram {
     etcd.maxRequestBytes = settings.maxRequestBytes
     etcd.maxTxnOperations = settings.maxTransactionOperations
     etcd.minLeaseTTLSeconds = node.configuration.minLeaseTTLSeconds
+    etcd.watchProgressInterval = .milliseconds(settings.watchProgressIntervalMilliseconds)
     etcd.serverVersion = Version.etcdServer
     let metrics = EtcdMetrics()
     node.observe(with: metrics)

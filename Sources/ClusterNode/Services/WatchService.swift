@@ -16,14 +16,26 @@ extension EtcdServices {
 ///
 /// Bound to its call's event loop.
 final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Sendable {
-  private struct Watch {
-    var startRevision: Int64
-    var wantsPrevious: Bool
-    var wantsFragments: Bool
-    var wantsProgress: Bool
+  private final class Watch {
+    let startRevision: Int64
+    let fields: WatchedFields
+    let wantsFragments: Bool
+    let wantsProgress: Bool
+    /// The revision of the last header that it was sent: where its client would resume.
+    var sentRevision: Int64 = 0
     /// Nothing was sent since the last turn of the progress timer.
     var quiet = true
+
+    init(_ request: EtcdWatchCreateRequest, deletionCause: Bool) {
+      startRevision = request.startRevision
+      fields = WatchedFields(previous: request.prevKv, deletionCause: deletionCause)
+      wantsFragments = request.fragment
+      wantsProgress = request.progressNotify
+    }
   }
+
+  /// A client's request for progress, on its way through the session.
+  private enum ProgressRequest { case idle, asked, askedAgain }
 
   /// The watch ID that stands for "all of this stream", or for "none was made".
   private static var noWatch: Int64 { -1 }
@@ -37,13 +49,15 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
   private var nextID: Int64 = 0
   /// Between the session's `create` and our answer to the client nothing may be sent for this watch.
   private var beingCreated: Int64?
-  private var heldBack: [EtcdWatchResponse] = []
+  private var heldBack: [ByteBuffer] = []
   private var progressTimer: RepeatedTask?
-  private var progress = ProgressRequests()
+  private var progress = ProgressRequest.idle
+  private let tellsDeletionCause: Bool
 
   init(_ call: any GRPCCall, _ context: ServiceContext<Node>) {
     self.call = call
     self.context = context
+    tellsDeletionCause = call.metadata("leasehold-deletion-cause") == "1"
     context.metrics.watchStreams.add(1)
   }
 
@@ -62,7 +76,7 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
       switch try EtcdWatchRequest(wire: message).requestUnion {
       case .createRequest(let request): create(request)
       case .cancelRequest(let request): cancel(request.watchID)
-      case .progressRequest: askForProgress(.stream)
+      case .progressRequest: askForProgress()
       case nil: break
       }
     } catch {
@@ -107,9 +121,8 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
       refuse(refusal.reason)
       return
     }
-    watches[id] = Watch(
-      startRevision: request.startRevision, wantsPrevious: request.prevKv, wantsFragments: request.fragment,
-      wantsProgress: request.progressNotify)
+    let watch = Watch(request, deletionCause: tellsDeletionCause)
+    watches[id] = watch
     context.metrics.watchers.add(1)
     beingCreated = id
     let revision = session.create(
@@ -120,7 +133,8 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
     var created = response(id, revision: revision)
     created.created = true
     call.send(created.wireBuffer)
-    for held in heldBack { call.send(held.wireBuffer) }
+    watch.sentRevision = revision
+    for held in heldBack { call.send(held) }
     heldBack = []
     if request.progressNotify { startProgressTimer() }
   }
@@ -174,17 +188,24 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
   // MARK: What the session tells
 
   var pendingBytes: Int { call.pendingBytes }
+  var sharesBacklogBudget: Bool { true }
+
+  func notifyWhenDrained() { call.notifyWhenDrained() }
 
   func events(watch id: Int64, _ events: [KeyspaceEvent], revision: Int64) {
+    tell(watch: id, WatchedEvents(events, revision: revision))
+  }
+
+  func tell(watch id: Int64, _ events: WatchedEvents) {
     guard let watch = watches[id] else { return }
-    watches[id]?.quiet = false
-    let limit = context.settings.maxRequestBytes + Limits.grpcOverheadBytes
-    let parts = watch.wantsFragments ? WatchFragments.split(events, maxBytes: limit) : [events[...]]
-    for (index, part) in parts.enumerated() {
-      var message = response(id, revision: revision)
-      message.fragment = index < parts.count - 1
-      message.events = part.map { EtcdEvent($0, wantsPrevious: watch.wantsPrevious) }
-      send(message)
+    watch.quiet = false
+    watch.sentRevision = events.revision
+    let head = events.encoded.head(watch: id, revision: events.revision) { context.node.header }
+    if watch.wantsFragments {
+      let limit = context.settings.maxRequestBytes + Limits.grpcOverheadBytes
+      for part in events.encoded.fragments(head, events.events, watch.fields, maxBytes: limit) { send(part, of: id) }
+    } else {
+      send(events.encoded.message(head, events.events, watch.fields), of: id)
     }
   }
 
@@ -195,14 +216,14 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
     var message = response(id, revision: 0)
     message.canceled = true
     message.compactRevision = compactRevision
-    send(message)
+    send(message.wireBuffer, of: id)
   }
 
-  private func send(_ message: EtcdWatchResponse) {
-    if message.watchID == beingCreated {
+  private func send(_ message: ByteBuffer, of id: Int64) {
+    if id == beingCreated {
       heldBack.append(message)
     } else {
-      call.send(message.wireBuffer)
+      call.send(message)
     }
   }
 
@@ -215,25 +236,27 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
 
   // MARK: Progress
 
-  /// etcd answers only for watches; a stream without any stays silent.
-  private func askForProgress(_ request: ProgressRequests.Request) {
+  /// etcd answers only for watches; a stream without any stays silent. Requests that come before the answer to an
+  /// earlier one share the next answer.
+  private func askForProgress() {
     guard let session, !watches.isEmpty else { return }
-    if progress.add(request) { session.requestProgress() }
+    switch progress {
+    case .idle:
+      progress = .asked
+      session.requestProgress()
+    case .asked, .askedAgain: progress = .askedAgain
+    }
   }
 
   /// A watch that starts in the future has made no progress yet.
   func progress(revision: Int64) {
-    for request in progress.takeAnswered() {
-      switch request {
-      case .stream:
-        guard watches.values.allSatisfy({ $0.startRevision <= revision }) else { continue }
-        call.send(response(Self.noWatch, revision: revision).wireBuffer)
-      case .watch(let id):
-        guard let watch = watches[id], watch.startRevision <= revision else { continue }
-        call.send(response(id, revision: revision).wireBuffer)
-      }
+    let isAskedAgain = progress == .askedAgain
+    progress = .idle
+    if !watches.isEmpty, watches.values.allSatisfy({ $0.startRevision <= revision }) {
+      for watch in watches.values { watch.sentRevision = max(watch.sentRevision, revision) }
+      call.send(response(Self.noWatch, revision: revision).wireBuffer)
     }
-    if progress.isWaiting { session?.requestProgress() }
+    if isAskedAgain { askForProgress() }
   }
 
   /// The jitter keeps watches that were made together from reporting together.
@@ -249,66 +272,22 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
 
   private func reportQuietWatches() {
     for (id, watch) in watches where watch.wantsProgress {
-      if watch.quiet { askForProgress(.watch(id)) }
-      watches[id]?.quiet = true
+      if watch.quiet { reportProgress(of: id, watch) }
+      watch.quiet = true
     }
   }
-}
 
-/// Requests for progress on their way through the session, which answers once for however many were made before.
-private struct ProgressRequests {
-  enum Request: Hashable {
-    case stream
-    case watch(Int64)
-  }
-
-  /// What the session has been asked for.
-  private var asked: [Request] = []
-  /// Came after that; asked for when the answer is here.
-  private var waiting: [Request] = []
-
-  /// True when the session is to be asked now.
-  mutating func add(_ request: Request) -> Bool {
-    if asked.isEmpty {
-      asked = [request]
-      return true
+  /// A client that is away when the compaction's revision is what it would resume from could not.
+  func compactionBegan(at revision: Int64) {
+    for (id, watch) in watches where watch.wantsProgress && watch.sentRevision < revision {
+      reportProgress(of: id, watch)
     }
-    if !waiting.contains(request) { waiting.append(request) }
-    return false
   }
 
-  mutating func takeAnswered() -> [Request] {
-    let answered = asked
-    asked = waiting
-    waiting = []
-    return answered
-  }
-
-  var isWaiting: Bool { !asked.isEmpty }
-}
-
-enum WatchFragments {
-  /// Splits events so that no part is (much) larger than a request may be. A part has at least one event.
-  static func split(_ events: [KeyspaceEvent], maxBytes: Int) -> [ArraySlice<KeyspaceEvent>] {
-    var parts: [ArraySlice<KeyspaceEvent>] = []
-    var start = 0
-    var bytes = 0
-    for (index, event) in events.enumerated() {
-      let size = encodedBytesBound(event)
-      if index > start, bytes + size > maxBytes {
-        parts.append(events[start..<index])
-        start = index
-        bytes = 0
-      }
-      bytes += size
-    }
-    parts.append(events[start...])
-    return parts
-  }
-
-  /// At most what the event takes on the wire: its keys and values, and tags, lengths and numbers around them.
-  private static func encodedBytesBound(_ event: KeyspaceEvent) -> Int {
-    let record = { (record: KeyRecord) in record.key.count + record.value.count + 64 }
-    return record(event.record) + (event.previous.map(record) ?? 0) + 16
+  /// A watch that is behind, or in the future, has nothing to report.
+  private func reportProgress(of id: Int64, _ watch: Watch) {
+    guard let revision = session?.toldThrough(id), watch.startRevision <= revision else { return }
+    watch.sentRevision = revision
+    call.send(response(id, revision: revision).wireBuffer)
   }
 }

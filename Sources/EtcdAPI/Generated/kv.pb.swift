@@ -80,6 +80,9 @@ package nonisolated struct EtcdEvent: Sendable {
   /// Clears the value of `prevKv`. Subsequent reads from it will return its default value.
   package mutating func clearPrevKv() {self._prevKv = nil}
 
+  /// Only on a Watch call with the metadata `leasehold-deletion-cause: 1`, so that etcd's clients see what etcd sends.
+  package var deletionCause: EtcdEvent.DeletionCause = .untold
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum EventType: SwiftProtobuf.Enum, Swift.CaseIterable {
@@ -112,6 +115,55 @@ package nonisolated struct EtcdEvent: Sendable {
     package static let allCases: [EtcdEvent.EventType] = [
       .put,
       .delete,
+    ]
+
+  }
+
+  /// Our own: why a DELETE happened.
+  package nonisolated enum DeletionCause: SwiftProtobuf.Enum, Swift.CaseIterable {
+    package typealias RawValue = Int
+    case untold // = 0
+
+    /// A client deleted the key.
+    case deleted // = 1
+
+    /// The key's lease ran out.
+    case expired // = 2
+
+    /// The key's lease was revoked.
+    case revoked // = 3
+    case UNRECOGNIZED(Int)
+
+    package init() {
+      self = .untold
+    }
+
+    package init?(rawValue: Int) {
+      switch rawValue {
+      case 0: self = .untold
+      case 1: self = .deleted
+      case 2: self = .expired
+      case 3: self = .revoked
+      default: self = .UNRECOGNIZED(rawValue)
+      }
+    }
+
+    package var rawValue: Int {
+      switch self {
+      case .untold: return 0
+      case .deleted: return 1
+      case .expired: return 2
+      case .revoked: return 3
+      case .UNRECOGNIZED(let i): return i
+      }
+    }
+
+    // The compiler won't synthesize support with the UNRECOGNIZED case.
+    package static let allCases: [EtcdEvent.DeletionCause] = [
+      .untold,
+      .deleted,
+      .expired,
+      .revoked,
     ]
 
   }
@@ -183,7 +235,7 @@ nonisolated extension EtcdKeyValue: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension EtcdEvent: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Event"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}type\0\u{1}kv\0\u{3}prev_kv\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}type\0\u{1}kv\0\u{3}prev_kv\0\u{4}e\u{f}deletion_cause\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -194,6 +246,7 @@ nonisolated extension EtcdEvent: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       case 1: try { try decoder.decodeSingularEnumField(value: &self.type) }()
       case 2: try { try decoder.decodeSingularMessageField(value: &self._kv) }()
       case 3: try { try decoder.decodeSingularMessageField(value: &self._prevKv) }()
+      case 1000: try { try decoder.decodeSingularEnumField(value: &self.deletionCause) }()
       default: break
       }
     }
@@ -213,6 +266,9 @@ nonisolated extension EtcdEvent: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     try { if let v = self._prevKv {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
     } }()
+    if self.deletionCause != .untold {
+      try visitor.visitSingularEnumField(value: self.deletionCause, fieldNumber: 1000)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -220,6 +276,7 @@ nonisolated extension EtcdEvent: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if lhs.type != rhs.type {return false}
     if lhs._kv != rhs._kv {return false}
     if lhs._prevKv != rhs._prevKv {return false}
+    if lhs.deletionCause != rhs.deletionCause {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -227,4 +284,8 @@ nonisolated extension EtcdEvent: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension EtcdEvent.EventType: SwiftProtobuf._ProtoNameProviding {
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0PUT\0\u{1}DELETE\0")
+}
+
+nonisolated extension EtcdEvent.DeletionCause: SwiftProtobuf._ProtoNameProviding {
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0UNTOLD\0\u{1}DELETED\0\u{1}EXPIRED\0\u{1}REVOKED\0")
 }

@@ -89,6 +89,8 @@ final class RecordingSink: WatchSink {
     var items: [Item] = []
     var previousValues: [Int64: [String?]] = [:]
     var pendingBytes = 0
+    var compactions: [Int64] = []
+    var sharesBudget = false
   }
 
   private let state = Mutex(State())
@@ -119,6 +121,19 @@ final class RecordingSink: WatchSink {
   }
 
   func progress(revision: Int64) { state.withLock { $0.items.append(.progress(revision)) } }
+
+  /// The revisions that compactions were announced at.
+  var compactions: [Int64] { state.withLock { $0.compactions } }
+
+  func compactionBegan(at revision: Int64) { state.withLock { $0.compactions.append(revision) } }
+
+  /// Asked for when a session is opened.
+  var sharesBudget: Bool {
+    get { state.withLock { $0.sharesBudget } }
+    set { state.withLock { $0.sharesBudget = newValue } }
+  }
+
+  var sharesBacklogBudget: Bool { sharesBudget }
 }
 
 /// Waits until a condition holds, for at most half a minute; the caller's expectation then says what was missing.

@@ -147,6 +147,8 @@ final class FakeWatchSession: WatchSession, @unchecked Sendable {
   var created: [WatchRequest] = []
   var cancelled: [Int64] = []
   var progressRequests = 0
+  /// How far the watches are that are up to date; the others have nothing to report.
+  var told: [Int64: Int64] = [:]
   var resumptions = 0
   var isClosed = false
   /// Runs inside of the next `create`.
@@ -169,6 +171,7 @@ final class FakeWatchSession: WatchSession, @unchecked Sendable {
 
   func cancel(_ id: Int64) { cancelled.append(id) }
   func requestProgress() { progressRequests += 1 }
+  func toldThrough(_ id: Int64) -> Int64? { told[id] }
   func resume() { resumptions += 1 }
   func close() { isClosed = true }
 }

@@ -216,16 +216,72 @@ struct WatchServiceTests {
     }
     _ = try create { $0.key = bytes("b") }
     let session = try session()
+    session.told = [0: 6, 1: 6]
     client.loop.advanceTime(by: .minutes(11))
-    #expect(session.progressRequests == 1)
-    session.sink.progress(revision: 6)
-    #expect(try call.take(EtcdWatchResponse.self).map(\.watchID) == [0])
+    let answers = try call.take(EtcdWatchResponse.self)
+    #expect(answers.map(\.watchID) == [0] && answers.map(\.header.revision) == [6])
     session.sink.events(watch: 0, [event("a", 7)], revision: 7)
+    _ = try call.take(EtcdWatchResponse.self)
     client.loop.advanceTime(by: .minutes(11))
-    #expect(session.progressRequests == 1)
+    #expect(call.sent.isEmpty)
     client.loop.advanceTime(by: .minutes(11))
-    #expect(session.progressRequests == 2)
+    #expect(try call.take(EtcdWatchResponse.self).map(\.watchID) == [0])
     handler.cancelled()
+  }
+
+  @Test("Neither a watch that reads history nor one in the future has progress to report, a neighbour has")
+  func progressOfEach() throws {
+    for start: Int64 in [0, 1, 50] {
+      _ = try create {
+        $0.key = bytes("a")
+        $0.startRevision = start
+        $0.progressNotify = true
+      }
+    }
+    let session = try session()
+    session.told = [0: 9, 2: 9]
+    client.loop.advanceTime(by: .minutes(11))
+    #expect(try call.take(EtcdWatchResponse.self).map(\.watchID) == [0])
+    handler.cancelled()
+  }
+
+  @Test("A compaction tells the watches with progress_notify whose clients could not resume behind it")
+  func progressBeforeCompaction() throws {
+    for wantsProgress in [true, false, true] {
+      _ = try create {
+        $0.key = bytes("a")
+        $0.progressNotify = wantsProgress
+      }
+    }
+    let session = try session()
+    session.told = [0: 20, 1: 20, 2: 20]
+    session.sink.events(watch: 2, [event("a", 19)], revision: 19)
+    _ = try call.take(EtcdWatchResponse.self)
+    session.sink.compactionBegan(at: 15)
+    let answers = try call.take(EtcdWatchResponse.self)
+    #expect(answers.map(\.watchID) == [0] && answers.map(\.header.revision) == [20])
+    session.sink.compactionBegan(at: 20)
+    #expect(try call.take(EtcdWatchResponse.self).map(\.watchID) == [2], "the first has been told of 20")
+  }
+
+  @Test("The cause of a deletion is told to a stream that asks for it, and to no other")
+  func deletionCause() throws {
+    let (own, ownHandler) = try client.open(
+      "/etcdserverpb.Watch/Watch", headers: ["leasehold-deletion-cause": "1"])
+    for handler in [handler, ownHandler] {
+      handler.receive(EtcdWatchRequest.with { $0.createRequest.key = bytes("a") }.wireBuffer)
+    }
+    let causes: [DeletionCause] = [.deleted, .leaseExpired, .leaseRevoked]
+    let events = causes.enumerated().map { place, cause in
+      var delete = event("a", 4 + Int64(place))
+      delete.kind = .delete(cause)
+      return delete
+    }
+    for session in client.node.sessions { session.sink.events(watch: 0, [event("a", 3)] + events, revision: 9) }
+    let plain = try #require(try call.take(EtcdWatchResponse.self).last)
+    #expect(plain.events.map(\.deletionCause) == [.untold, .untold, .untold, .untold])
+    let native = try #require(try own.take(EtcdWatchResponse.self).last)
+    #expect(native.events.map(\.deletionCause) == [.untold, .deleted, .expired, .revoked])
   }
 
   @Test("With fragment a large answer is split, and only its last part does not say so")
