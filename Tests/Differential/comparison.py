@@ -136,7 +136,7 @@ def _tie(request, control, product):
     """The control's answer with equal elements in the product's order; of the last ones before a limit the product's."""
     field = SORT_FIELDS.get(request.get("sort_target", 0))
     found, wanted = control.get("kvs", []), product.get("kvs", [])
-    if field is None or control.get("count", 0) <= STABLE_SORT or len(found) != len(wanted):
+    if field is None or not found or control.get("count", 0) <= STABLE_SORT or len(found) != len(wanted):
         return control
     if [record.get(field) for record in found] != [record.get(field) for record in wanted]:
         return control
@@ -150,6 +150,12 @@ def _tie(request, control, product):
         tied += wanted[start:end] if is_cut else group
         start = end
     return {**control, "kvs": tied}
+
+
+def _add_alarm_header(call, control, product):
+    if call.method != "Alarm" or "header" in control or "error" in control or "header" not in product:
+        return control, product
+    return {**control, "header": product["header"]}, product
 
 
 def _drop_version(call, control, product):
@@ -191,6 +197,8 @@ DEVIATIONS = [
     Deviation(
         "HashKV at the compaction's own revision",
         "3.4.23 refuses it, 3.5 (since 3.5.6) answers", Call, _hash_at_compaction),
+    Deviation(
+        "header of an Alarm's answer", "3.4.23 leaves it out, 3.5 fills it in", Call, _add_alarm_header),
     Deviation(
         "version", "Leasehold is a 3.5", Call, _drop_version),
 ]

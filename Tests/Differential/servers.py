@@ -64,15 +64,14 @@ class Side:
 
     def put_guard(self, times=1):
         for _ in range(times):
-            revision = self.answer("Put", {"key": GUARD_KEY}, None).header.revision
-        return revision
+            self.answer("Put", {"key": GUARD_KEY}, None)
 
     def empty(self):
         """No leases, no key but the guard's. The revision it has come to."""
         for lease in self.answer("LeaseLeases", {}, None).leases:
             self.answer("LeaseRevoke", {"ID": lease.ID}, None)
         self.answer("DeleteRange", EVERYTHING, None)
-        return self.put_guard()
+        return self.answer("Put", {"key": GUARD_KEY}, None).header.revision
 
 
 class Pair:
@@ -109,14 +108,16 @@ class Pair:
         return [future.result() for future in [self.threads.submit(work, side) for side in self.sides]]
 
     def prepare(self):
-        """Empty stores at one and the same revision, everything before it compacted: a resolver for each side."""
+        """Stores with nothing but the guard's key at one and the same revision, everything before it compacted: a
+        resolver for each side."""
         revisions = self.both(Side.empty)
         padding = max(revisions) - min(revisions)
         if padding > MAX_PADDING:
             raise Unusable(f"revisions {revisions}")
-        for side, revision in zip(self.sides, revisions):
-            if revision < max(revisions):
+        if padding:
+            for side, revision in zip(self.sides, revisions):
                 side.put_guard(max(revisions) - revision)
-        base = max(revisions)
+            revisions = self.both(Side.empty)
+        [base] = set(revisions)
         self.both(lambda side: side.answer("Compact", {"revision": base}, None))
         return [Resolver(base) for _ in self.sides]

@@ -6,6 +6,7 @@ checked as it comes.
 """
 
 import collections
+import copy
 import queue
 import threading
 import time
@@ -72,6 +73,13 @@ class Watch:
     @property
     def last_revision(self):
         return self.events[-1].kv.mod_revision if self.events else 0
+
+    def so_far(self):
+        """A copy that stays as it is."""
+        frozen = copy.copy(self)
+        frozen.events, frozen.cancelled = list(self.events), list(self.cancelled)
+        frozen.complaints = list(self.complaints)
+        return frozen
 
     def is_same(self, other):
         return (
