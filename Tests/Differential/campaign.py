@@ -74,7 +74,8 @@ class Campaign:
         print(f"\n{name}: DIFFERENCE at step {first.index}: {shown(first.what)}", flush=True)
         again = self.difference(sequence, fresh=True)
         if again is None or again.kind != first.kind:
-            print(f"{name}: it did not come back on new servers; as it was:\n{report(first, sequence)}", flush=True)
+            print(f"{name}: it did not come back on new servers; as it was:\n{report(first, [])}", flush=True)
+            self.pair.restart()
             return False
 
         def fails(smaller):
@@ -91,7 +92,7 @@ class Campaign:
 
 
 def report(difference, sequence):
-    lines = [f"{len(sequence)} steps (for --replay):", *(json.dumps(step) for step in sequence)]
+    lines = [f"{len(sequence)} steps (for --replay):", *map(json.dumps, sequence)] if sequence else []
     lines.append(f"  the answers to step {difference.index}, {shown(difference.step)}: {shown(difference.what)}")
     for name, answer in (("control", difference.control), ("product", difference.product)):
         lines.append(f"    {name}: {shown(answer)}"[:SHOWN_ANSWER])

@@ -17,6 +17,8 @@ STABLE_SORT = 12
 SORT_FIELDS = {1: "version", 2: "create_revision", 3: "mod_revision", 4: "value"}
 # More than a sequence ever takes.
 SEQUENCE_SECONDS = 120
+# What an entry about a restart is called. Its answer holds what was not as before.
+RESTART = "a restart changed something"
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,9 @@ def first_difference(control, product, names):
     """The first pair of entries that differ, as (entry, facts of the control, facts of the product); or nothing.
     `names`: how each side's leases are called."""
     for ours, theirs in zip(control, product):
+        if ours.what == theirs.what == RESTART and ours.answer and not theirs.answer:
+            # The control has broken its own word; nothing after this can be compared.
+            return None
         if (ours.index, ours.what) != (theirs.index, theirs.what):
             return ours, {ours.what: as_facts(ours.answer, names[0])}, {theirs.what: as_facts(theirs.answer, names[1])}
         if _are_same(ours, theirs):

@@ -4,7 +4,7 @@ import collections
 
 from google.protobuf.message import Message
 
-from comparison import Call, ProgressRequest
+from comparison import RESTART, Call, ProgressRequest
 from watches import Watch
 
 TARGETS = ("KEY", "VERSION", "CREATE", "MOD", "VALUE")
@@ -46,7 +46,7 @@ EXPECTED = [
     "watch refused: mvcc: watcher range is empty",
     "watch refused: mvcc: duplicate watch ID provided on the WatchStream",
     "progress answered", "progress withheld", "Range more", "Txn succeeded", "Txn failed", "lease unknown to TimeToLive",
-    "lease unknown to KeepAlive", "lease ended"]
+    "lease unknown to KeepAlive", "lease ended", "restart survived"]
 # A run of so many seeds has seen all of it.
 COMPLETE_SEEDS = 4_000
 
@@ -61,7 +61,7 @@ class Coverage:
             self.counts[method] += 1
             self._request(method, request)
             if method == "LeaseEnd":
-                self.counts["lease ended"] += len(request["leases"])
+                self.counts["lease ended", "restart survived"] += len(request["leases"])
 
     def _request(self, method, request):
         if method in ("Range", "DeleteRange", "WatchCreate"):
@@ -104,6 +104,8 @@ class Coverage:
             answer = entry.answer
             if isinstance(answer, Watch):
                 self._watch(answer)
+            elif entry.what == RESTART:
+                self.counts["restart survived"] += not answer
             elif isinstance(answer, dict) and "message" in answer:
                 message = answer["message"].split(" (")[0]
                 self.counts[f"error: {message}"] += 1

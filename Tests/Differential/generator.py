@@ -24,10 +24,10 @@ class Generator:
 
     def sequence(self):
         steps = self._first_keys() if self.make.is_wide else []
-        for _ in range(self.random.randint(20, 90)):
+        for _ in range(self.random.randint(30, 120)):
             steps += self._steps()
         for share, special in (
-                (0.02, self._restart_steps), (0.025, self._lease_end_steps), (0.01, self._flood_steps)):
+                (0.015, self._restart_steps), (0.015, self._lease_end_steps), (0.01, self._flood_steps)):
             if self.chance(share):
                 place = self.random.randrange(len(steps))
                 steps[place:place] = special()
@@ -37,9 +37,9 @@ class Generator:
 
     def _steps(self):
         weighted = [
-            (30, lambda: step("Put", self.make.put())), (22, lambda: step("Range", self.make.range())),
-            (8, lambda: step("DeleteRange", self.make.delete())), (18, lambda: step("Txn", self.make.txn())),
-            (4, lambda: step("Txn", self.make.read_only_txn())), (1, lambda: step("Range", self.make.bad_sort())),
+            (45, lambda: step("Put", self.make.put())), (35, lambda: step("Range", self.make.range())),
+            (11, lambda: step("DeleteRange", self.make.delete())), (28, lambda: step("Txn", self.make.txn())),
+            (5, lambda: step("Txn", self.make.read_only_txn())), (1, lambda: step("Range", self.make.bad_sort())),
             (2, self._compact_step), (1, self._compact_steps), (6, self._grant_steps), (3, self._revoke_step),
             (3, self._keep_alive_step), (4, self._time_to_live_step), (2, lambda: step("LeaseLeases")),
             (7, self._watch_step), (2, self._cancel_step), (1, self._progress_step), (1, self._hash_step),
