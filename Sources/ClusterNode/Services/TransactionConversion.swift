@@ -46,7 +46,8 @@ extension Operation {
 }
 
 extension Comparison {
-  /// Nil for a comparison that always holds: etcd lets one pass whose result is none of the known ones.
+  /// Nil for a comparison that always holds: etcd lets one pass whose result is none of the known ones (of a value
+  /// it still demands that there be one, as of every comparison with a value).
   ///
   /// The target says which field is compared; a value given for another field counts as absent, that is, as zero.
   init?(_ compare: EtcdCompare) {
@@ -57,7 +58,10 @@ extension Comparison {
     case .greater: result = .greater
     case .less: result = .less
     case .notEqual: result = .notEqual
-    case .UNRECOGNIZED: return nil
+    case .UNRECOGNIZED:
+      guard compare.target == .value else { return nil }
+      self.init(range, .greater, .version(0))
+      return
     }
     switch compare.target {
     case .version: self.init(range, result, .version(compare.version))
