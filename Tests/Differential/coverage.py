@@ -37,7 +37,7 @@ EXPECTED = [
     *(f"Txn {INNER[kind]} inside" for kind in INNER), "Txn read-only",
     *(f"Compare {target} {result}" for target in COMPARE_TARGETS for result in RESULTS),
     *(f"Compare {target} range_end" for target in COMPARE_TARGETS),
-    "Compact physical", "LeaseTimeToLive keys", "LeaseGrant ID picked by the server",
+    "Compare unknown", "Compact physical", "LeaseTimeToLive keys", "LeaseGrant ID picked by the server",
     *(f"WatchCreate {option}" for option in (
         "one key", "stretch", "from key on", "start_revision", "prev_kv", "filters", "fragment", "watch_id",
         "progress_notify")),
@@ -61,7 +61,7 @@ class Coverage:
             self.counts[method] += 1
             self._request(method, request)
             if method == "LeaseEnd":
-                self.counts["lease ended", "restart survived"] += len(request["leases"])
+                self.counts["lease ended"] += len(request["leases"])
 
     def _request(self, method, request):
         if method in ("Range", "DeleteRange", "WatchCreate"):
@@ -88,9 +88,12 @@ class Coverage:
     def _txn(self, request):
         """Counts what is inside and returns how deep it is."""
         for compare in request.get("compare", []):
-            target = COMPARE_TARGETS[compare.get("target", 0)]
-            self.counts[f"Compare {target} {RESULTS[compare.get('result', 0)]}"] += 1
-            self.counts[f"Compare {target} range_end"] += "range_end" in compare
+            result, target = compare.get("result", 0), compare.get("target", 0)
+            if max(result, target) >= len(COMPARE_TARGETS):
+                self.counts["Compare unknown"] += 1
+                continue
+            self.counts[f"Compare {COMPARE_TARGETS[target]} {RESULTS[result]}"] += 1
+            self.counts[f"Compare {COMPARE_TARGETS[target]} range_end"] += "range_end" in compare
         depth = 0
         for operation in request.get("success", []) + request.get("failure", []):
             for kind, inner in operation.items():

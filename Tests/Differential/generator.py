@@ -4,7 +4,7 @@ stream. Everything is drawn from one seeded generator: equal seeds are equal seq
 
 import random
 
-from kv_requests import LEASES, TOO_LARGE_BYTES, Requests, large
+from kv_requests import LARGEST_BYTES, LEASES, TOO_LARGE_BYTES, Requests, large
 
 TTLS = [1000, 2000, 3000, 5000, 9000]
 TTL_STEP = 10
@@ -98,13 +98,15 @@ class Generator:
             step("DeleteRange", {**span, "prev_kv": True}), step("Compact", {"revision": "@now+0"})]
 
     def _too_large_step(self):
+        """About the limit of a request, which is its log entry's, and above that of a message."""
         value = large("t", self.pick(TOO_LARGE_BYTES))
         put = {"key": "t", "value": value}
         return self.pick([
             step("Put", put), step("Txn", {"success": [{"request_put": put}]}),
             step("Txn", {"compare": [{"key": "t", "target": 3, "value": value}], "success": [
                 {"request_put": {"key": "t", "value": "x"}}]}),
-            step("DeleteRange", {"key": value})])
+            step("DeleteRange", {"key": value}),
+            [step("Put", {"key": "t", "value": large("t", LARGEST_BYTES)}), step("DeleteRange", {"key": "t"})]])
 
     # Leases
 
@@ -156,7 +158,7 @@ class Generator:
         if self.chance(0.4):
             request["prev_kv"] = True
         if self.chance(0.2):
-            request["filters"] = self.pick([[0], [1], [0, 1]])
+            request["filters"] = self.pick([[0], [1], [0, 1], [0, 5]])
         for flag, share in (("fragment", 0.2), ("progress_notify", 0.1)):
             if self.chance(share):
                 request[flag] = True

@@ -19,7 +19,9 @@ MAX_TXN_DEPTH = 4
 TXN_LIMIT = 128
 COMPARE_FIELDS = ("version", "create_revision", "mod_revision", "value", "lease")
 # Messages above the server's own limit, and above the one that gRPC is given.
-TOO_LARGE_BYTES = [1_600_000, 2_200_000]
+TOO_LARGE_BYTES = [1_572_900, 1_600_000, 2_200_000]
+# Just below: the entry adds some bytes to the request.
+LARGEST_BYTES = 1_572_700
 
 
 def large(letter, size):
@@ -154,6 +156,8 @@ class Requests:
             request[self.pick(["version", "mod_revision"])] = 1
         if self.chance(0.25):
             request["range_end"] = self.pick(["\0", *self.ends])
+        if self.chance(0.01):
+            request[self.pick(["result", "target"])] = 7
         return request
 
     # Transactions
