@@ -51,10 +51,15 @@ let package = Package(
     .systemLibrary(
       name: "CLibcrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(
+      name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
+    .systemLibrary(
       name: "CNghttp2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
 
     // Shells
     .target(name: "Storage", dependencies: ["Primitives", "LogFormat", logging]),
+    .target(
+      name: "Engine",
+      dependencies: ["CLMDB", "Primitives", "Keyspace", "Leases", "StateMachine", "Storage", logging]),
     .target(name: "PKI", dependencies: ["CLibcrypto"]),
     .target(name: "EtcdAPI", dependencies: [protobuf, nioCore], exclude: ["Protos"]),
     .target(
@@ -63,7 +68,7 @@ let package = Package(
     .target(
       name: "ClusterNode",
       dependencies: [
-        "Primitives", "Raft", "Keyspace", "Leases", "LogFormat", "StateMachine", "Storage", "EtcdAPI",
+        "Primitives", "Raft", "Keyspace", "Leases", "LogFormat", "StateMachine", "Storage", "Engine", "EtcdAPI",
         "Wire", logging, nioCore,
       ]),
     .target(
@@ -88,6 +93,7 @@ let package = Package(
     tests("StateMachineTests", ["StateMachine"]),
     tests("SettingsTests", ["Settings"]),
     tests("StorageTests", ["Storage", "LogFormat", "Primitives"]),
+    tests("EngineTests", ["Engine", "Storage", "StateMachine", "Keyspace", "Leases", "Primitives"]),
     tests("PKITests", ["PKI"]),
     tests("WireTests", ["Wire", nioCore, nioPosix, nioEmbedded]),
     tests(

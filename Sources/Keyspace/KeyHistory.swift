@@ -2,17 +2,17 @@ import Primitives
 
 /// Where one version of a key stands: the main revision that made it, its place in the version log, and whether it is
 /// a tombstone. 16 bytes.
-struct VersionReference: Hashable {
-  let main: Int64
+package struct VersionReference: Hashable, Sendable {
+  package let main: Int64
   private let tagged: UInt64
 
-  init(main: Int64, ordinal: UInt64, isTombstone: Bool) {
+  package init(main: Int64, ordinal: UInt64, isTombstone: Bool) {
     self.main = main
     self.tagged = ordinal << 1 | (isTombstone ? 1 : 0)
   }
 
-  var ordinal: UInt64 { tagged >> 1 }
-  var isTombstone: Bool { tagged & 1 == 1 }
+  package var ordinal: UInt64 { tagged >> 1 }
+  package var isTombstone: Bool { tagged & 1 == 1 }
 }
 
 /// All kept versions of one key, oldest first: etcd's generations, which tombstones end. A key that was written once
