@@ -1,8 +1,8 @@
 """What counts as the same answer, and the few places where the control is knowingly not the model.
 
-Some things are not compared because they are not sent: what kills the control (see the generator's transactions). And
-what a restart must keep is checked on each server by itself: 3.4.23, killed before its engine's next commit, replays its
-log to another state when a transaction had been refused for a revision that was compacted then.
+What kills the control is not sent (see the generator's transactions). What a restart must keep is checked on each
+server by itself: 3.4.23, killed before its engine's next commit, replays its log to another state when a transaction
+had been refused for a revision that was compacted then.
 """
 
 import copy
@@ -141,7 +141,7 @@ def _tie_inside(txn, control, product):
 
 
 def _tie(request, control, product):
-    """The control's answer with equal elements in the product's order; of the last ones before a limit the product's."""
+    """The control's answer with equals in the order of their keys; of those that a limit cuts, the product's choice."""
     field = SORT_FIELDS.get(request.get("sort_target", 0))
     found, wanted = control.get("kvs", []), product.get("kvs", [])
     if field is None or not found or control.get("count", 0) <= STABLE_SORT or len(found) != len(wanted):
@@ -198,7 +198,7 @@ DEVIATIONS = [
         "etcd gives every lease its full TTL again, Leasehold what was left of it", Call, _allow_a_new_life),
     Deviation(
         "order of equals",
-        "with more than 12 keys, those that tie under a sort come in the order that Go's unstable sort happens to leave; "
+        "with more than 12 keys, those that tie under a sort come in the order that Go's unstable sort leaves; "
         "Leasehold's is that of the keys", Call, _order_ties),
     Deviation(
         "watch from a compacted DELETE",

@@ -161,7 +161,7 @@ class Burst:
     def _check_every_revision_has_one_author(self):
         wanted = {revision: 1 for revision in self.at}
         if self.authors != wanted and not self.complaints:
-            self.complaints.append(f"revisions with events {sorted(wanted)}, acknowledged {sorted(self.authors.items())}")
+            self.complaints.append(f"events at {sorted(wanted)}, acknowledged {sorted(self.authors.items())}")
 
     def _check_watch(self, fields, stream, watch):
         wanted = [event for event in self.events if event.kv.key.startswith(b"burst/")]

@@ -21,16 +21,19 @@ ERRORS = [
     "etcdserver: duplicate key given in txn request", "etcdserver: key not found", "etcdserver: request is too large",
     "etcdserver: mvcc: required revision has been compacted",
     "etcdserver: mvcc: required revision is a future revision", "etcdserver: requested lease not found",
-    "etcdserver: lease already exists", "etcdserver: too large lease TTL", "grpc: received message larger than max"]
+    "etcdserver: lease already exists", "etcdserver: too large lease TTL", "etcdserver: bad leader transferee",
+    "etcdserver: member not found", "grpc: received message larger than max"]
 
 EXPECTED = [
     *(f"{method}" for method in (
         "Range", "Put", "DeleteRange", "Txn", "Compact", "LeaseGrant", "LeaseRevoke", "LeaseKeepAlive",
         "LeaseTimeToLive", "LeaseLeases", "LeaseEnd", "WatchCreate", "WatchCancel", "WatchProgress", "HashKV", "Hash",
-        "Status", "Alarm", "MemberList", "Restart", "Burst")),
+        "Status", "Alarm", "Defragment", "MoveLeader", "MemberList", "MemberRemove", "MemberPromote", "Restart",
+        "Burst")),
     *(f"Range sort {target} {order}" for target in TARGETS for order in ORDERS),
     *(f"Range {option}" for option in (
-        "limit", "revision", "keys_only", "count_only", "serializable", *BOUNDS, "one key", "stretch", "from key on")),
+        "limit", "revision", "keys_only", "count_only", "serializable", *BOUNDS, "one key", "stretch",
+        "from key on")),
     *(f"Put {option}" for option in ("lease", "prev_kv", "ignore_value", "ignore_lease", "empty", "large")),
     *(f"DeleteRange {option}" for option in ("one key", "stretch", "from key on", "prev_kv")),
     *(f"Txn depth {depth}" for depth in (1, 2, 3, 4)),
@@ -45,8 +48,8 @@ EXPECTED = [
     "watch with events", "watch compacted", "watch cancelled", "watch in fragments",
     "watch refused: mvcc: watcher range is empty",
     "watch refused: mvcc: duplicate watch ID provided on the WatchStream",
-    "progress answered", "progress withheld", "Range more", "Txn succeeded", "Txn failed", "lease unknown to TimeToLive",
-    "lease unknown to KeepAlive", "lease ended", "restart survived"]
+    "progress answered", "progress withheld", "Range more", "Txn succeeded", "Txn failed",
+    "lease unknown to TimeToLive", "lease unknown to KeepAlive", "lease ended", "restart survived"]
 # A run of so many seeds has seen all of it.
 COMPLETE_SEEDS = 4_000
 
@@ -73,7 +76,8 @@ class Coverage:
                 self.counts[f"Range sort {TARGETS[target]} {ORDERS[order]}"] += 1
         if method == "Txn":
             self.counts[f"Txn depth {self._txn(request)}"] += 1
-            if all("request_range" in operation for name in ("success", "failure") for operation in request.get(name, [])):
+            operations = request.get("success", []) + request.get("failure", [])
+            if all("request_range" in operation for operation in operations):
                 self.counts["Txn read-only"] += 1
         if method == "Put":
             value = request.get("value", "")

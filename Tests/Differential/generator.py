@@ -1,5 +1,5 @@
-"""Random request sequences. A sequence is a list of steps {"method": …, "request": {…}}; watch steps also name their
-stream. Everything is drawn from one seeded generator: equal seeds are equal sequences.
+"""Random request sequences. A sequence is a list of steps {"method": …, "request": {…}}; watch steps also name
+their stream. Everything is drawn from one seeded generator: equal seeds are equal sequences.
 """
 
 import random
@@ -70,8 +70,8 @@ class Generator:
         for distance in (-1, 0, 1):
             at = f"@compact{distance:+d}"
             steps.append(step("Range", {**self.make.span(), "key": "\0", "range_end": "\0", "revision": at}))
-            steps.append(step("Txn", {
-                "success": [{"request_put": self.make.put()}, {"request_range": {**self.make.range(), "revision": at}}]}))
+            steps.append(step("Txn", {"success": [
+                {"request_put": self.make.put()}, {"request_range": {**self.make.range(), "revision": at}}]}))
             steps.append({**self._watch_step(), "request": {
                 "key": "\0", "range_end": "\0", "start_revision": at, "prev_kv": self.chance(0.5)}})
             steps.append(step("HashKV", {"revision": at}))
@@ -182,7 +182,8 @@ class Generator:
     def _maintenance_step(self):
         return self.pick([
             step("Status"), step("Hash"), step("MemberList", {"linearizable": self.chance(0.5)}),
-            step("Alarm", {"action": 0}), step("Alarm", {"action": 2, "alarm": 1})])
+            step("Alarm", {"action": 0}), step("Alarm", {"action": 2, "alarm": 1}), step("Defragment"),
+            step("MoveLeader", {"targetID": 1}), step("MemberRemove", {"ID": 1}), step("MemberPromote", {"ID": 1})])
 
     def _restart_steps(self):
         return [step("Restart")]
