@@ -25,11 +25,9 @@ ERRORS = [
     "etcdserver: member not found", "grpc: received message larger than max"]
 
 EXPECTED = [
-    *(f"{method}" for method in (
-        "Range", "Put", "DeleteRange", "Txn", "Compact", "LeaseGrant", "LeaseRevoke", "LeaseKeepAlive",
-        "LeaseTimeToLive", "LeaseLeases", "LeaseEnd", "WatchCreate", "WatchCancel", "WatchProgress", "HashKV", "Hash",
-        "Status", "Alarm", "Defragment", "MoveLeader", "MemberList", "MemberRemove", "MemberPromote", "Restart",
-        "Burst")),
+    "Range", "Put", "DeleteRange", "Txn", "Compact", "LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseKeepAlives",
+    "LeaseTimeToLive", "LeaseLeases", "LeaseEnd", "WatchCreate", "WatchCancel", "WatchProgress", "HashKV", "Hash",
+    "Status", "Alarm", "Defragment", "MoveLeader", "MemberList", "MemberRemove", "MemberPromote", "Restart", "Burst",
     *(f"Range sort {target} {order}" for target in TARGETS for order in ORDERS),
     *(f"Range {option}" for option in (
         "limit", "revision", "keys_only", "count_only", "serializable", *BOUNDS, "one key", "stretch",

@@ -11,6 +11,7 @@ TTL_STEP = 10
 LARGEST_TTL = 9_000_000_000
 STREAMS = 2
 SHORT_LEASES = [6, 7, 8]
+CROWD_LEASE = 9
 # Two of these overwritten in one transaction, with their previous values, do not fit into one response.
 FLOOD_KEYS = 14
 FLOOD_BYTES = 102_400
@@ -27,7 +28,8 @@ class Generator:
         for _ in range(self.random.randint(30, 120)):
             steps += self._steps()
         for share, special in (
-                (0.015, self._restart_steps), (0.015, self._lease_end_steps), (0.01, self._flood_steps)):
+                (0.015, self._restart_steps), (0.015, self._lease_end_steps), (0.01, self._flood_steps),
+                (0.01, self._crowd_steps)):
             if self.chance(share):
                 place = self.random.randrange(len(steps))
                 steps[place:place] = special()
@@ -97,6 +99,30 @@ class Generator:
             {"method": "WatchCreate", "stream": 0, "request": {**watch, "start_revision": "@now-1", "fragment": True}},
             step("DeleteRange", {**span, "prev_kv": True}), step("Compact", {"revision": "@now+0"})]
 
+    def _crowd_steps(self):
+        """Thousands of keys, as many as one answer, one revision and one lease get to hold."""
+        count = self.pick([300, 300, 1000, 5000])
+        span = {"key": "m/", "range_end": "m0"}
+        keys = [f"m/{number:04}" for number in range(count)]
+        self.random.shuffle(keys)
+        ranges = [
+            step("Range", {**self.make.range(), **span}), step("Range", {**span, "limit": self.pick([1, 100, 2000])}),
+            step("Range", {**span, "count_only": True, "revision": "@now-2"}),
+            step("Range", {**span, "limit": 7, "sort_order": 2, "sort_target": 0}),
+            step("LeaseTimeToLive", {"ID": CROWD_LEASE, "keys": True})]
+        return [
+            step("LeaseGrant", {"ID": CROWD_LEASE, "TTL": 20_000}),
+            {"method": "WatchCreate", "stream": 1, "request": {**span, "prev_kv": self.chance(0.5)}},
+            *(step("Txn", {"success": [
+                {"request_put": {"key": key, "value": key[-1], "lease": CROWD_LEASE}}
+                for key in keys[start:start + 100]]}) for start in range(0, count, 100)),
+            *ranges,
+            {"method": "WatchCreate", "stream": 0, "request": {**span, "start_revision": "@base+0", "filters": [1]}},
+            self.pick([
+                step("LeaseRevoke", {"ID": CROWD_LEASE}), step("DeleteRange", {**span, "prev_kv": self.chance(0.5)})]),
+            step("Range", {**span, "revision": "@now-1", "keys_only": True}), step("LeaseRevoke", {"ID": CROWD_LEASE}),
+            step("Compact", {"revision": self.pick(["@now+0", "@now-1"])}), *ranges]
+
     def _too_large_step(self):
         """About the limit of a request, which is its log entry's, and above that of a message."""
         value = large("t", self.pick(TOO_LARGE_BYTES))
@@ -133,6 +159,9 @@ class Generator:
         return step("LeaseRevoke", {"ID": self._lease_or_none()})
 
     def _keep_alive_step(self):
+        if self.chance(0.2):
+            leases = [self._lease_or_none() for _ in range(self.random.randint(2, 6))]
+            return step("LeaseKeepAlives", {"IDs": leases})
         return step("LeaseKeepAlive", {"ID": self._lease_or_none()})
 
     def _time_to_live_step(self):
@@ -163,7 +192,7 @@ class Generator:
             if self.chance(share):
                 request[flag] = True
         if self.chance(0.25):
-            request["watch_id"] = self.pick([1, 2, 3, 50])
+            request["watch_id"] = self.pick([1, 2, 3, 50, -3])
         return {"method": "WatchCreate", "stream": self.random.randrange(STREAMS), "request": request}
 
     def _cancel_step(self):

@@ -162,6 +162,15 @@ class Client:
         except StopIteration:
             return None, {"error": "the stream ended without an answer"}
 
+    def exchange(self, name, requests):
+        """All answers on one stream, up to its end, and the error that was its end."""
+        answers = []
+        try:
+            answers += self.callable(name)(iter(requests), timeout=CALL_SECONDS)
+            return answers, None
+        except grpc.RpcError as error:
+            return answers, failure(error)
+
     def start(self, name, request):
         """Sends a request without waiting; a function that returns what `call` does."""
         future = self.callable(name).future(request, timeout=CALL_SECONDS)

@@ -74,6 +74,7 @@ class Run:
             "WatchCreate": lambda: self.watch(step["stream"], request),
             "WatchCancel": lambda: self._cancel(step["stream"], request),
             "WatchProgress": lambda: self._ask_progress(step["stream"]),
+            "LeaseKeepAlives": lambda: self._keep_alive(request.get("IDs", [])),
             "HashKV": lambda: self._hash(request),
             "LeaseEnd": lambda: self._await_lease_ends(request.get("leases", [])),
             "Restart": self._restart,
@@ -126,7 +127,14 @@ class Run:
         self.record("hashes differ", call, {
             "answers": [plain(answer) if answer else error for answer, error in answers], "complaints": complaints})
 
-    # Leases that end
+    # Leases
+
+    def _keep_alive(self, leases):
+        """Several on one stream: answered in their order."""
+        requests = [self.side.client.request("LeaseKeepAlive", {"ID": lease}, self.resolve) for lease in leases]
+        answers, error = self.side.client.exchange("LeaseKeepAlive", requests)
+        self.record("answers differ", Call("LeaseKeepAlives", {"IDs": leases}), [
+            *map(with_plain_header, answers), *([error] if error else [])])
 
     def _await_lease_ends(self, leases):
         """Grants leases of different TTLs, gives them keys and waits for their ends: never early, and nothing left."""
