@@ -141,8 +141,8 @@ class Coverage:
         return [name for name in EXPECTED if not self.counts[name]]
 
     def table(self):
-        names = EXPECTED + sorted(name for name in self.counts if name not in EXPECTED)
-        cells = [f"{self.counts[name]:>9} {name}" for name in names if self.counts[name] or name in EXPECTED]
+        others = sorted(name for name in self.counts if name not in EXPECTED and ": " in name)
+        cells = [f"{self.counts[name]:>9} {name}" for name in EXPECTED + others]
         half = (len(cells) + 1) // 2
         width = max(map(len, cells[:half])) + 2
         rows = zip(cells[:half], cells[half:] + [""] * (2 * half - len(cells)))

@@ -141,6 +141,7 @@ class Generator:
             self.make.auto_leases += 1
             return step("LeaseGrant", {"TTL": self.pick(TTLS) + TTL_STEP * self.make.auto_leases})
         lease = self.pick(LEASES)
+        self.make.granted = [*{*self.make.granted, lease}]
         # Leases are listed in the order in which they run out, which a shared TTL would leave to the milliseconds.
         difference = -TTL_STEP * LEASES.index(lease)
         if self.chance(0.05):
@@ -156,7 +157,9 @@ class Generator:
         return 0 if self.chance(0.03) else self.make.lease()
 
     def _revoke_step(self):
-        return step("LeaseRevoke", {"ID": self._lease_or_none()})
+        lease = self._lease_or_none()
+        self.make.granted = [granted for granted in self.make.granted if granted != lease]
+        return step("LeaseRevoke", {"ID": lease})
 
     def _keep_alive_step(self):
         if self.chance(0.2):

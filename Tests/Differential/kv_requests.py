@@ -40,6 +40,8 @@ class Requests:
     def __init__(self, random):
         self.random = random
         self.auto_leases = 0
+        # Leases of LEASES that have been granted and not been revoked since, as far as that is known.
+        self.granted = []
         self.is_wide = self.chance(0.4)
         self.keys, self.ends, self.prefixes = (
             (MANY_KEYS, MANY_ENDS, MANY_PREFIXES) if self.is_wide else (FEW_KEYS, FEW_ENDS, FEW_PREFIXES))
@@ -87,7 +89,8 @@ class Requests:
     def lease(self):
         if self.auto_leases and self.chance(0.15):
             return f"@auto{self.random.randrange(self.auto_leases)}"
-        return self.pick(LEASES)
+        # Mostly one that was granted, or a transaction would seldom get through.
+        return self.pick(self.granted if self.granted and self.chance(0.85) else LEASES)
 
     # Requests
 
@@ -207,6 +210,6 @@ class Requests:
             return {"request_range": self.range()}
         if kind < 0.8:
             return {"request_put": self.put()}
-        if kind < 0.99:
+        if kind < 0.996:
             return {"request_delete_range": self.delete()}
         return {}
