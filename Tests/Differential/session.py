@@ -189,11 +189,11 @@ class Run:
         self.settle()
 
     def _state(self):
-        """What must outlive a crash, without the header's term."""
+        """What must outlive a crash: answers without what passes with time."""
         def ask(method, fields):
             answer, error = self.side.client.call(method, self.side.client.request(method, fields, self.resolve))
             facts = error or plain(answer)
-            # The leases are listed in the order in which they end, which a control that is new to them has forgotten.
+            # Leases are listed in the order in which they end, which the control forgets when it is killed.
             for name in ("leases", "keys"):
                 if name in facts:
                     facts[name] = sorted(facts[name], key=str)
