@@ -2,7 +2,8 @@
 
 What kills the control is not sent (see the generator's transactions). What a restart must keep is checked on each
 server by itself: 3.4.23, killed before its engine's next commit, replays its log to another state when a transaction
-had been refused for a revision that was compacted then.
+had been refused for a revision that was compacted then. Remaining TTLs are checked against each client's own clock
+(`LeaseTimes`): after a restart etcd gives every lease its full TTL again, Leasehold what was left of it.
 """
 
 import copy
@@ -17,8 +18,6 @@ from watches import Watch
 # Up to so many elements Go's sort is stable.
 STABLE_SORT = 12
 SORT_FIELDS = {1: "version", 2: "create_revision", 3: "mod_revision", 4: "value"}
-# More than a sequence ever takes.
-SEQUENCE_SECONDS = 120
 # What an entry about a restart is called. Its answer holds what was not as before.
 RESTART = "a restart changed something"
 
@@ -39,12 +38,10 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Call:
-    """A request. `restarted`: the servers have been killed and started again since the sequence began. `compacted`: the
-    revision compacted last."""
+    """A request. `compacted`: the revision compacted last, where it matters."""
 
     method: str
     request: dict
-    restarted: bool = False
     compacted: int = 0
 
 
@@ -81,24 +78,6 @@ def _order_lease_keys(call, control, product):
         return control, product
     return tuple(
         {**answer, "keys": sorted(answer["keys"])} if "keys" in answer else answer for answer in (control, product))
-
-
-def _allow_a_second(call, control, product):
-    if call.method != "LeaseTimeToLive":
-        return control, product
-    remaining = [answer.get("TTL", 0) for answer in (control, product)]
-    if min(remaining) < 1 or abs(remaining[0] - remaining[1]) > 1:
-        return control, product
-    return control, {**product, "TTL": control["TTL"]}
-
-
-def _allow_a_new_life(call, control, product):
-    if call.method != "LeaseTimeToLive" or not call.restarted:
-        return control, product
-    ours, theirs = product.get("TTL", 0), control.get("TTL", 0)
-    if 1 <= ours < theirs <= ours + SEQUENCE_SECONDS and theirs <= control.get("grantedTTL", 0):
-        return control, {**product, "TTL": theirs}
-    return control, product
 
 
 def _add_compacted_deletes(start, control, product):
@@ -191,11 +170,6 @@ DEVIATIONS = [
     Deviation(
         "order of a lease's keys",
         "etcd lists them in the order of a Go map, which is random", Call, _order_lease_keys),
-    Deviation(
-        "remaining TTL", "whole seconds of two clocks that are read a moment apart: ±1 s", Call, _allow_a_second),
-    Deviation(
-        "remaining TTL after a restart",
-        "etcd gives every lease its full TTL again, Leasehold what was left of it", Call, _allow_a_new_life),
     Deviation(
         "order of equals",
         "with more than 12 keys, those that tie under a sort come in the order that Go's unstable sort leaves; "

@@ -117,7 +117,7 @@ class Burst:
                 (0, as_bytes(request["key"]), as_bytes(request["value"]))]:
             self.complain("another event at the answer's revision", request, answer)
             return
-        before = self.states[revision - 1].get(events[0].kv.key)
+        before = self.states.get(revision - 1, {}).get(events[0].kv.key)
         if (answer.prev_kv if answer.HasField("prev_kv") else None) != before:
             self.complain("not the value before", request, answer)
 

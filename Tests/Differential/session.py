@@ -6,6 +6,7 @@ import time
 from comparison import RESTART, Call, Entry, ProgressRequest, WatchStart, known_answer
 from concurrency import Burst
 from harness import wait_until
+from lease_times import LeaseTimes
 from protocol import plain, with_plain_header
 from servers import EVERYTHING
 from watches import GUARD_ID, GUARD_KEY, TimedOut, Wanted, WatchStream
@@ -35,7 +36,7 @@ class Run:
         self.starts = {}
         self.index = 0
         self.requests = 0
-        self.restarted = False
+        self.lease_times = LeaseTimes(side.is_control)
         self.hashes = {}
         # Every event of the sequence, in order: those before the last restart, then the recorder's.
         self.old_events = []
@@ -89,14 +90,16 @@ class Run:
     def ask(self, method, request):
         """Sends a request, keeps the answer and what follows from it, and returns the answer (None for an error)."""
         self.requests += 1
-        call = Call(method, request, self.restarted)
+        call = Call(method, request)
         if method == "Compact":
             # A watch that still reads the past would be cancelled or not, as it happens.
             self.settle()
             self._wait_for_the_control_to_catch_up()
         known = known_answer(call) if self.side.is_control else None
         message = self.side.client.request(method, request, self.resolve)
+        asked = time.monotonic()
         answer, error = (None, known) if known else self.side.client.call(method, message)
+        self.lease_times.learn(method, answer, asked, time.monotonic())
         if method == "LeaseGrant" and not request.get("ID"):
             self.resolve.auto_leases.append(answer.ID if answer else 0)
         self.record("answers differ", call, with_plain_header(answer) if answer else error)
@@ -108,8 +111,8 @@ class Run:
 
     def _hash(self, request):
         """Of two askings: the same hash, the one that this revision had before, and no other revision's."""
-        call = Call("HashKV", {**request, "resolved": self.resolve.number(request.get("revision", 0))}, self.restarted,
-            self.resolve.compact)
+        call = Call(
+            "HashKV", {**request, "resolved": self.resolve.number(request.get("revision", 0))}, self.resolve.compact)
         message = self.side.client.request("HashKV", request, self.resolve)
         answers = [self.side.client.call("HashKV", message) for _ in range(2)]
         complaints = []
@@ -132,7 +135,10 @@ class Run:
     def _keep_alive(self, leases):
         """Several on one stream: answered in their order."""
         requests = [self.side.client.request("LeaseKeepAlive", {"ID": lease}, self.resolve) for lease in leases]
+        asked = time.monotonic()
         answers, error = self.side.client.exchange("LeaseKeepAlive", requests)
+        for answer in answers:
+            self.lease_times.learn("LeaseKeepAlive", answer, asked, time.monotonic())
         self.record("answers differ", Call("LeaseKeepAlives", {"IDs": leases}), [
             *map(with_plain_header, answers), *([error] if error else [])])
 
@@ -177,8 +183,9 @@ class Run:
         before = self._state()
         if self.side.is_control:
             time.sleep(CONTROL_COMMIT_SECONDS)
+        began = time.monotonic()
         self.side.kill_and_start_again()
-        self.restarted = True
+        self.lease_times.add_outage(time.monotonic() - began)
         after = self._state()
         changed = [part for part, was, now in zip(STATE_PARTS, before, after) if was != now]
         self.record(RESTART, None, {"changed": changed, "before": before, "after": after} if changed else {})
