@@ -1,250 +1,228 @@
-"""Random request sequences: few keys, few values, few leases, so that requests meet each other all the time.
-
-A sequence is a list of steps {"method": …, "request": {…}}; watch steps also name their stream. Everything is drawn
-from one seeded generator: equal seeds are equal sequences.
+"""Random request sequences. A sequence is a list of steps {"method": …, "request": {…}}; watch steps also name
+their stream. Everything is drawn from one seeded generator: equal seeds are equal sequences.
 """
 
 import random
 
-# Not more than 12 with the guard's key: Go's sort is stable up to there, so that ties have one order in the control.
-KEYS = ["a", "b", "c", "d", "e", "a/1", "a/2", "a/3", "b/1", "b/2", "\xff"]
-ENDS = ["b", "c", "e", "a0", "b0", "a/2", "a", "~"]
-VALUES = ["", "x", "y", "zz"]
-LEASES = [1, 2, 3, 4, -7, (1 << 63) - 1]
+from kv_requests import LARGEST_BYTES, LEASES, TOO_LARGE_BYTES, Requests, large
+
 TTLS = [1000, 2000, 3000, 5000, 9000]
-STREAMS = 2
 TTL_STEP = 10
 LARGEST_TTL = 9_000_000_000
-TXN_LIMIT = 128
-
-
-def _operations(txn, kind):
-    """The requests of one kind in a transaction, inner ones included."""
-    for operation in txn.get("success", []) + txn.get("failure", []):
-        if kind in operation:
-            yield operation[kind]
-        yield from _operations(operation.get("request_txn", {}), kind)
+STREAMS = 2
+SHORT_LEASES = [6, 7, 8]
+CROWD_LEASE = 9
+# Two of these overwritten in one transaction, with their previous values, do not fit into one response.
+FLOOD_KEYS = 14
+FLOOD_BYTES = 102_400
 
 
 class Generator:
     def __init__(self, seed):
         self.random = random.Random(seed)
-        self.auto_leases = 0
+        self.make = Requests(self.random)
+        self.chance, self.pick = self.make.chance, self.make.pick
 
     def sequence(self):
-        return [step for _ in range(self.random.randint(15, 60)) for step in self._steps()]
-
-    def _chance(self, share):
-        return self.random.random() < share
-
-    def _pick(self, items):
-        return self.random.choice(items)
+        steps = self._first_keys() if self.make.is_wide else []
+        for _ in range(self.random.randint(30, 120)):
+            steps += self._steps()
+        for share, special in (
+                (0.015, self._restart_steps), (0.015, self._lease_end_steps), (0.01, self._flood_steps),
+                (0.01, self._crowd_steps)):
+            if self.chance(share):
+                place = self.random.randrange(len(steps))
+                steps[place:place] = special()
+        if self.chance(0.08):
+            steps.append(self._burst_step())
+        return steps
 
     def _steps(self):
         weighted = [
-            (30, self._put_step), (18, self._range_step), (8, self._delete_step), (20, self._txn_step),
-            (4, self._compact_step), (6, self._grant_steps), (3, self._revoke_step), (3, self._keep_alive_step),
-            (4, self._time_to_live_step), (2, self._leases_step), (8, self._watch_step), (2, self._cancel_step),
-            (1, self._progress_step)]
-        [make] = self.random.choices([make for _, make in weighted], [weight for weight, _ in weighted])
-        made = make()
+            (45, lambda: step("Put", self.make.put())), (35, lambda: step("Range", self.make.range())),
+            (11, lambda: step("DeleteRange", self.make.delete())), (28, lambda: step("Txn", self.make.txn())),
+            (5, lambda: step("Txn", self.make.read_only_txn())), (1, lambda: step("Range", self.make.bad_sort())),
+            (2, self._compact_step), (1, self._compact_steps), (6, self._grant_steps), (3, self._revoke_step),
+            (3, self._keep_alive_step), (4, self._time_to_live_step), (2, lambda: step("LeaseLeases")),
+            (7, self._watch_step), (2, self._cancel_step), (1, self._progress_step), (1, self._hash_step),
+            (1, self._maintenance_step), (0.15, self._too_large_step)]
+        [draw] = self.random.choices([draw for _, draw in weighted], [weight for weight, _ in weighted])
+        made = draw()
         return made if isinstance(made, list) else [made]
-
-    # Keys and values
-
-    def _key(self):
-        return "" if self._chance(0.01) else self._pick(KEYS)
-
-    def _span(self):
-        """Key and range end: one key, a prefix, from a key on, everything, a stretch, an empty stretch."""
-        key = self._key()
-        kind = self.random.random()
-        if kind < 0.4:
-            return {"key": key}
-        if kind < 0.55:
-            return {"key": "a/", "range_end": "a0"}
-        if kind < 0.65:
-            return {"key": key, "range_end": "\0"}
-        if kind < 0.75:
-            return {"key": "\0", "range_end": "\0"}
-        return {"key": key, "range_end": self._pick(ENDS)}
-
-    def _revision(self):
-        if self._chance(0.06):
-            return self._pick([0, 1, -1, (1 << 63) - 1, -(1 << 63)])
-        if self._chance(0.7):
-            return f"@now{self._pick([1, 0, 0, -1, -1, -2, -3, -5, -8]):+d}"
-        return f"@base{self._pick([-1, 0, 0, 1, 2, 3, 5]):+d}"
-
-    def _lease(self):
-        if self.auto_leases and self._chance(0.15):
-            return f"@auto{self.random.randrange(self.auto_leases)}"
-        return self._pick(LEASES)
 
     # KV
 
-    def _range(self):
-        request = self._span()
-        if self._chance(0.3):
-            request["limit"] = self._pick([1, 2, 3, 5, 100, -1])
-        if self._chance(0.3):
-            request["revision"] = self._revision()
-        if self._chance(0.4):
-            request["sort_order"] = self._pick([0, 1, 2])
-            request["sort_target"] = self._pick([0, 1, 2, 3, 4])
-        for flag, share in (("serializable", 0.2), ("keys_only", 0.15), ("count_only", 0.1)):
-            if self._chance(share):
-                request[flag] = True
-        for bound in ("min_mod_revision", "max_mod_revision", "min_create_revision", "max_create_revision"):
-            if self._chance(0.1):
-                request[bound] = self._revision()
-        return request
-
-    def _put(self):
-        request = {"key": self._key(), "value": self._pick(VALUES)}
-        if self._chance(0.3):
-            request["lease"] = self._lease()
-        if self._chance(0.3):
-            request["prev_kv"] = True
-        if self._chance(0.12):
-            request["ignore_value"] = True
-            if self._chance(0.8):
-                del request["value"]
-        if self._chance(0.12):
-            request["ignore_lease"] = True
-            if self._chance(0.8):
-                request.pop("lease", None)
-        return request
-
-    def _delete(self):
-        request = self._span()
-        # A delete of everything at every turn would leave nothing to compare.
-        if "range_end" in request and self._chance(0.5):
-            del request["range_end"]
-        if self._chance(0.4):
-            request["prev_kv"] = True
-        return request
-
-    def _compare(self):
-        target = self._pick([0, 1, 2, 3, 4])
-        request = {"result": self._pick([0, 1, 2, 3]), "target": target, "key": self._key()}
-        union = ("version", "create_revision", "mod_revision", "value", "lease")[target]
-        if not self._chance(0.05):
-            request[union] = {
-                "version": lambda: self._pick([0, 1, 2, 3]),
-                "value": lambda: self._pick(VALUES),
-                "lease": lambda: self._pick([0, 1, 2, 3]),
-            }.get(union, lambda: 0 if self._chance(0.3) else self._revision())()
-        if self._chance(0.25):
-            request["range_end"] = self._pick(["\0", *ENDS])
-        return request
-
-    def _operation(self, depth):
-        kind = self.random.random()
-        if kind < 0.35:
-            return {"request_range": self._range()}
-        if kind < 0.7:
-            return {"request_put": self._put()}
-        if kind < 0.85 or depth == 0:
-            return {"request_delete_range": self._delete()}
-        if kind < 0.99:
-            return {"request_txn": self._txn(depth - 1)}
-        return {}
-
-    def _txn(self, depth):
-        def several(make, most):
-            return [make() for _ in range(self.random.randint(0, most))]
-
-        request = {}
-        for name, items in (
-                ("compare", several(self._compare, 2)), ("success", several(lambda: self._operation(depth), 3)),
-                ("failure", several(lambda: self._operation(depth), 3))):
-            if items:
-                request[name] = items
-        if self._chance(0.01):
-            extra = self._pick([TXN_LIMIT, TXN_LIMIT + 1])
-            request["success"] = [{"request_range": {"key": "a"}} for _ in range(extra)]
-        return request
-
-    def _put_step(self):
-        return {"method": "Put", "request": self._put()}
-
-    def _range_step(self):
-        return {"method": "Range", "request": self._range()}
-
-    def _delete_step(self):
-        return {"method": "DeleteRange", "request": self._delete()}
-
-    def _txn_step(self):
-        request = self._txn(depth=1)
-        if any(delete.get("range_end") == "\0" for delete in _operations(request, "request_delete_range")):
-            # Kills the control: it lets such a delete stand beside any put, finds the put's key gone and panics.
-            # Leasehold answers "key not found" and changes nothing.
-            for put in _operations(request, "request_put"):
-                put.pop("ignore_value", None)
-                put.pop("ignore_lease", None)
-        return {"method": "Txn", "request": request}
+    def _first_keys(self):
+        """Most keys, so that ranges are long, in a few transactions."""
+        keys = [key for key in self.make.keys if self.chance(0.8)]
+        self.random.shuffle(keys)
+        puts = [{"request_put": {"key": key, "value": self.make.value()}} for key in keys]
+        return [step("Txn", {"success": puts[start:start + 20]}) for start in range(0, len(puts), 20)]
 
     def _compact_step(self):
-        request = {"revision": self._revision()}
-        if self._chance(0.5):
+        request = {"revision": self.make.revision()}
+        if self.chance(0.5):
             request["physical"] = True
-        return {"method": "Compact", "request": request}
+        return step("Compact", request)
+
+    def _compact_steps(self):
+        """A compaction, and what reads and watches around its revision."""
+        revision = f"@now{self.pick([0, 0, -1, -2, -5]):+d}"
+        steps = [step("Compact", {"revision": revision, "physical": self.chance(0.5)})]
+        for distance in (-1, 0, 1):
+            at = f"@compact{distance:+d}"
+            steps.append(step("Range", {**self.make.span(), "key": "\0", "range_end": "\0", "revision": at}))
+            steps.append(step("Txn", {"success": [
+                {"request_put": self.make.put()}, {"request_range": {**self.make.range(), "revision": at}}]}))
+            steps.append({**self._watch_step(), "request": {
+                "key": "\0", "range_end": "\0", "start_revision": at, "prev_kv": self.chance(0.5)}})
+            steps.append(step("HashKV", {"revision": at}))
+        steps.append(step("Compact", {"revision": self.pick(["@compact+0", "@compact-1"])}))
+        around = steps[1:]
+        self.random.shuffle(around)
+        return [steps[0], *around]
+
+    def _flood_steps(self):
+        """Responses that are too large for one message, to watches that take fragments and to such that do not."""
+        def puts(letter):
+            return step("Txn", {"success": [
+                {"request_put": {"key": f"flood/{number:02}", "value": large(letter, FLOOD_BYTES)}}
+                for number in range(FLOOD_KEYS)]})
+
+        watch = {"key": "flood/", "range_end": "flood0", "start_revision": "@now+1", "prev_kv": True}
+        span = {"key": "flood/", "range_end": "flood0"}
+        return [
+            {"method": "WatchCreate", "stream": 0, "request": {**watch, "fragment": True}},
+            {"method": "WatchCreate", "stream": 1, "request": watch},
+            puts("p"), puts("q"), step("Range", {**span, "limit": 10, "sort_target": 2, "sort_order": 2}),
+            step("Range", {**span, "revision": "@now-1", "keys_only": self.chance(0.5)}),
+            {"method": "WatchCreate", "stream": 0, "request": {**watch, "start_revision": "@now-1", "fragment": True}},
+            step("DeleteRange", {**span, "prev_kv": True}), step("Compact", {"revision": "@now+0"})]
+
+    def _crowd_steps(self):
+        """Thousands of keys, as many as one answer, one revision and one lease get to hold."""
+        count = self.pick([300, 300, 1000, 5000])
+        span = {"key": "m/", "range_end": "m0"}
+        keys = [f"m/{number:04}" for number in range(count)]
+        self.random.shuffle(keys)
+        ranges = [
+            step("Range", {**self.make.range(), **span}), step("Range", {**span, "limit": self.pick([1, 100, 2000])}),
+            step("Range", {**span, "count_only": True, "revision": "@now-2"}),
+            step("Range", {**span, "limit": 7, "sort_order": 2, "sort_target": 0}),
+            step("LeaseTimeToLive", {"ID": CROWD_LEASE, "keys": True})]
+        return [
+            step("LeaseGrant", {"ID": CROWD_LEASE, "TTL": 20_000}),
+            {"method": "WatchCreate", "stream": 1, "request": {**span, "prev_kv": self.chance(0.5)}},
+            *(step("Txn", {"success": [
+                {"request_put": {"key": key, "value": key[-1], "lease": CROWD_LEASE}}
+                for key in keys[start:start + 100]]}) for start in range(0, count, 100)),
+            *ranges,
+            {"method": "WatchCreate", "stream": 0, "request": {**span, "start_revision": "@base+0", "filters": [1]}},
+            self.pick([
+                step("LeaseRevoke", {"ID": CROWD_LEASE}), step("DeleteRange", {**span, "prev_kv": self.chance(0.5)})]),
+            step("Range", {**span, "revision": "@now-1", "keys_only": True}), step("LeaseRevoke", {"ID": CROWD_LEASE}),
+            step("Compact", {"revision": self.pick(["@now+0", "@now-1"])}), *ranges]
+
+    def _too_large_step(self):
+        """About the limit of a request, which is its log entry's, and above that of a message."""
+        value = large("t", self.pick(TOO_LARGE_BYTES))
+        put = {"key": "t", "value": value}
+        return self.pick([
+            step("Put", put), step("Txn", {"success": [{"request_put": put}]}),
+            step("Txn", {"compare": [{"key": "t", "target": 3, "value": value}], "success": [
+                {"request_put": {"key": "t", "value": "x"}}]}),
+            step("DeleteRange", {"key": value}),
+            [step("Put", {"key": "t", "value": large("t", LARGEST_BYTES)}), step("DeleteRange", {"key": "t"})]])
 
     # Leases
 
     def _grant_steps(self):
-        if self._chance(0.1):
-            self.auto_leases += 1
-            return {"method": "LeaseGrant", "request": {"TTL": self._pick(TTLS) + TTL_STEP * self.auto_leases}}
-        lease = self._pick(LEASES)
+        if self.chance(0.1):
+            self.make.auto_leases += 1
+            return step("LeaseGrant", {"TTL": self.pick(TTLS) + TTL_STEP * self.make.auto_leases})
+        lease = self.pick(LEASES)
+        self.make.granted = [*{*self.make.granted, lease}]
         # Leases are listed in the order in which they run out, which a shared TTL would leave to the milliseconds.
         difference = -TTL_STEP * LEASES.index(lease)
-        if self._chance(0.05):
-            ttl = self._pick([LARGEST_TTL + difference, LARGEST_TTL + 1])
-            return {"method": "LeaseGrant", "request": {"TTL": ttl, "ID": lease}}
-        if self._chance(0.05):
-            # The shortest TTL a server grants: revoked at once, because nothing may expire during a run.
+        if self.chance(0.05):
+            ttl = self.pick([LARGEST_TTL + difference, LARGEST_TTL + 1])
+            return step("LeaseGrant", {"TTL": ttl, "ID": lease})
+        if self.chance(0.05):
+            # The shortest TTL a server grants: revoked at once, because nothing may expire unawaited.
             return [
-                {"method": "LeaseGrant", "request": {"TTL": self._pick([0, 1, -1]), "ID": 5}},
-                {"method": "LeaseRevoke", "request": {"ID": 5}}]
-        return {"method": "LeaseGrant", "request": {"TTL": self._pick(TTLS) + difference, "ID": lease}}
+                step("LeaseGrant", {"TTL": self.pick([0, 1, -1]), "ID": 5}), step("LeaseRevoke", {"ID": 5})]
+        return step("LeaseGrant", {"TTL": self.pick(TTLS) + difference, "ID": lease})
+
+    def _lease_or_none(self):
+        return 0 if self.chance(0.03) else self.make.lease()
 
     def _revoke_step(self):
-        return {"method": "LeaseRevoke", "request": {"ID": 0 if self._chance(0.03) else self._lease()}}
+        lease = self._lease_or_none()
+        self.make.granted = [granted for granted in self.make.granted if granted != lease]
+        return step("LeaseRevoke", {"ID": lease})
 
     def _keep_alive_step(self):
-        return {"method": "LeaseKeepAlive", "request": {"ID": 0 if self._chance(0.03) else self._lease()}}
+        if self.chance(0.2):
+            leases = [self._lease_or_none() for _ in range(self.random.randint(2, 6))]
+            return step("LeaseKeepAlives", {"IDs": leases})
+        return step("LeaseKeepAlive", {"ID": self._lease_or_none()})
 
     def _time_to_live_step(self):
-        request = {"ID": 0 if self._chance(0.03) else self._lease()}
-        if self._chance(0.6):
+        request = {"ID": self._lease_or_none()}
+        if self.chance(0.6):
             request["keys"] = True
-        return {"method": "LeaseTimeToLive", "request": request}
+        return step("LeaseTimeToLive", request)
 
-    def _leases_step(self):
-        return {"method": "LeaseLeases", "request": {}}
+    def _lease_end_steps(self):
+        count = self.pick([1, 1, 1, 2, 3])
+        return [step("LeaseEnd", {"leases": [
+            {
+                "ID": lease, "TTL": 2 + index, "is_renewed": self.chance(0.3),
+                "keys": self.random.sample(self.make.keys, self.random.randint(0, 4))}
+            for index, lease in enumerate(SHORT_LEASES[:count])]})]
 
     # Watches
 
     def _watch_step(self):
-        request = self._span()
-        if self._chance(0.5):
-            request["start_revision"] = self._revision()
-        if self._chance(0.4):
+        request = self.make.span()
+        if self.chance(0.5):
+            request["start_revision"] = self.make.revision()
+        if self.chance(0.4):
             request["prev_kv"] = True
-        if self._chance(0.2):
-            request["filters"] = self._pick([[0], [1], [0, 1]])
-        if self._chance(0.2):
-            request["fragment"] = True
-        if self._chance(0.25):
-            request["watch_id"] = self._pick([1, 2, 3, 50])
+        if self.chance(0.2):
+            request["filters"] = self.pick([[0], [1], [0, 1], [0, 5]])
+        for flag, share in (("fragment", 0.2), ("progress_notify", 0.1)):
+            if self.chance(share):
+                request[flag] = True
+        if self.chance(0.25):
+            request["watch_id"] = self.pick([1, 2, 3, 50, -3])
         return {"method": "WatchCreate", "stream": self.random.randrange(STREAMS), "request": request}
 
     def _cancel_step(self):
         return {
             "method": "WatchCancel", "stream": self.random.randrange(STREAMS),
-            "request": {"watch_id": self._pick([0, 0, 1, 1, 2, 3, 50, 77])}}
+            "request": {"watch_id": self.pick([0, 0, 1, 1, 2, 3, 50, 77])}}
 
     def _progress_step(self):
         return {"method": "WatchProgress", "stream": self.random.randrange(STREAMS), "request": {}}
+
+    # The rest
+
+    def _hash_step(self):
+        return step("HashKV", {"revision": 0 if self.chance(0.5) else self.make.revision()})
+
+    def _maintenance_step(self):
+        return self.pick([
+            step("Status"), step("Hash"), step("MemberList", {"linearizable": self.chance(0.5)}),
+            step("Alarm", {"action": 0}), step("Alarm", {"action": 2, "alarm": 1}), step("Defragment"),
+            step("MoveLeader", {"targetID": 1}), step("MemberRemove", {"ID": 1}), step("MemberPromote", {"ID": 1})])
+
+    def _restart_steps(self):
+        return [step("Restart")]
+
+    def _burst_step(self):
+        return step("Burst", {"seed": self.random.randrange(1 << 30), "operations": 16, "rounds": 2})
+
+
+def step(method, request=None):
+    return {"method": method, "request": request or {}}

@@ -1,23 +1,27 @@
 """Watch streams as one client sees them: what each watch was sent, taken apart so that it can be compared.
 
 How events are packed into responses depends on timing, so a watch's events are one list, and the promises that a
-response makes (ascending revisions, none torn apart, a header not older than its events) are checked as it comes.
+response makes (ascending revisions, none torn apart, a header not older than its events, fragments that are small) are
+checked as it comes.
 """
 
 import collections
+import copy
 import queue
 import threading
 import time
 
 import grpc
 
-from protocol import plain
+from protocol import as_bytes, plain, with_plain_header
 
 GUARD_KEY = "~"
 GUARD_ID = 99
-WAIT_SECONDS = 5
+WAIT_SECONDS = 10
 # A range that holds nothing is refused at once.
 IMPOSSIBLE = {"key": "b", "range_end": "a"}
+# What a fragment may hold, and the largest event of the generator's beyond it (a fragment has at least one).
+FRAGMENT_BYTES = 2 * 1024 * 1024 + 256 * 1024
 
 
 class TimedOut(Exception):
@@ -25,56 +29,86 @@ class TimedOut(Exception):
 
 
 class Watch:
-    """One watch at one server, from the request that made it on."""
+    """One watch at one server, from the request that made it on. Events are messages."""
 
-    def __init__(self, request):
+    def __init__(self, request, start):
         self.request = request
+        # The revision asked for.
+        self.start = start
         self.created = None
         self.events = []
         self.cancelled = []
         self.complaints = []
+        self.fragments = 0
         self._torn = False
 
-    def take(self, response, lease_names):
-        fields = plain(response, lease_names)
-        events = fields.pop("events", [])
+    @property
+    def is_refused(self):
+        return self.created is not None and self.created.canceled
+
+    def take(self, response):
         if response.canceled:
-            self.cancelled.append(fields)
-        elif not events:
-            self.complaints.append(f"an empty response: {fields}")
-        for event in events:
-            revision = event["kv"]["mod_revision"]
-            last = self.events[-1]["kv"]["mod_revision"] if self.events else 0
+            self.cancelled.append(response)
+        elif not response.events:
+            self.complaints.append(f"an empty response: {plain(response)}")
+        if response.fragment:
+            self.fragments += 1
+        if self.request.get("fragment") and len(response.events) > 1 and response.ByteSize() > FRAGMENT_BYTES:
+            self.complaints.append(f"a fragment of {response.ByteSize()} bytes")
+        elif response.fragment and not self.request.get("fragment"):
+            self.complaints.append("a fragment that nobody asked for")
+        last = self.last_revision
+        for index, event in enumerate(response.events):
+            revision = event.kv.mod_revision
             if revision < last:
                 self.complaints.append(f"revision {revision} after {last}")
-            if revision == last and event is events[0] and not self._torn:
+            if revision == last and index == 0 and not self._torn:
                 self.complaints.append(f"revision {revision} is torn apart")
             if revision > response.header.revision:
                 self.complaints.append(f"revision {revision} under the header's {response.header.revision}")
-            self.events.append(event)
+            last = revision
+        self.events.extend(response.events)
         self._torn = response.fragment
 
     @property
     def last_revision(self):
-        return self.events[-1]["kv"]["mod_revision"] if self.events else 0
+        return self.events[-1].kv.mod_revision if self.events else 0
 
-    def facts(self):
-        """What is compared."""
+    def so_far(self):
+        """A copy that stays as it is."""
+        frozen = copy.copy(self)
+        frozen.events, frozen.cancelled = list(self.events), list(self.cancelled)
+        frozen.complaints = list(self.complaints)
+        return frozen
+
+    def is_same(self, other):
+        return (
+            self.created == other.created and self.events == other.events and self.cancelled == other.cancelled
+            and self.complaints == other.complaints)
+
+    def facts(self, names):
+        """What is compared, in dictionaries."""
         return {
-            "created": self.created, "events": list(self.events), "cancelled": list(self.cancelled),
-            "complaints": list(self.complaints)}
+            "created": self.created and plain(self.created, names),
+            "events": [plain(event, names) for event in self.events],
+            "cancelled": [plain(response, names) for response in self.cancelled], "complaints": list(self.complaints)}
 
 
-def is_wanted(request, event):
-    """Whether a watch with this request sees the event, its start revision aside."""
-    kind = 1 if event.get("type") else 0
-    if kind in request.get("filters", []):
-        return False
-    key, end = request.get("key", "") or "\0", request.get("range_end", "")
-    found = event["kv"]["key"]
-    if not end:
-        return found == key
-    return found >= key if end == "\0" else key <= found < end
+class Wanted:
+    """Which events a watch with this request sees, its start revision aside."""
+
+    def __init__(self, request):
+        self.key = as_bytes(request.get("key", "")) or b"\0"
+        self.end = as_bytes(request.get("range_end", ""))
+        self.filters = request.get("filters", [])
+
+    def __call__(self, event):
+        key = event.kv.key
+        if event.type in self.filters:
+            return False
+        if not self.end:
+            return key == self.key
+        return key >= self.key and (self.end == b"\0" or key < self.end)
 
 
 class WatchStream:
@@ -96,7 +130,7 @@ class WatchStream:
     def create(self, fields):
         """Sends the request and waits for its answer."""
         request = self._client.request("Watch", {"create_request": fields}, self._resolver)
-        watch = Watch({**fields, "start": request.create_request.start_revision})
+        watch = Watch(fields, request.create_request.start_revision)
         with self._changed:
             self._pending.append(watch)
             self.watches.append(watch)
@@ -134,13 +168,13 @@ class WatchStream:
 
     def facts(self):
         with self._changed:
-            return {"strays": list(self.strays), "end": self.end}
+            return {"strays": [plain(response) for response in self.strays], "end": self.end}
 
     def _read(self):
         try:
             for response in self._call:
                 with self._changed:
-                    self._take(response)
+                    self._take(with_plain_header(response))
                     self._changed.notify_all()
             end = "the server ended the stream"
         except grpc.RpcError as error:
@@ -150,15 +184,14 @@ class WatchStream:
             self._changed.notify_all()
 
     def _take(self, response):
-        names = self._resolver.lease_names
         if response.created and self._pending:
             watch = self._pending.popleft()
-            watch.created = plain(response, names)
+            watch.created = response
             if not response.canceled:
                 self._by_id[response.watch_id] = watch
         elif response.watch_id in self._by_id:
-            self._by_id[response.watch_id].take(response, names)
+            self._by_id[response.watch_id].take(response)
         elif response.watch_id == -1 and not response.events and not response.canceled:
-            self.progress.append(plain(response, names))
+            self.progress.append(response)
         else:
-            self.strays.append(plain(response, names))
+            self.strays.append(response)

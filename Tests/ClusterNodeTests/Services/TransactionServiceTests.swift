@@ -155,5 +155,9 @@ struct TransactionServiceTests {
     #expect(try holds(.UNRECOGNIZED(9), .version))
     #expect(try holds(.equal, .UNRECOGNIZED(9)))
     #expect(try !holds(.notEqual, .UNRECOGNIZED(9)))
+    // No comparison with a value holds where there is no key.
+    #expect(try !holds(.UNRECOGNIZED(9), .value))
+    _ = try client.put("a", "")
+    #expect(try holds(.UNRECOGNIZED(9), .value))
   }
 }

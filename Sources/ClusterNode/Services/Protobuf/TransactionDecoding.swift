@@ -133,14 +133,18 @@ private struct ComparisonFields: ProtobufFields {
     }
   }
 
-  /// etcd lets a comparison pass whose result is none of the known ones; one whose target it does not know compares as
-  /// equal.
+  /// etcd lets a comparison pass whose result is none of the known ones (of a value it still demands that there be
+  /// one, as of every comparison with a value); one whose target it does not know compares as equal.
   var comparison: Comparison {
     let range = KeyRange(key: key, rangeEnd: rangeEnd)
-    guard let result = CompareResult(wire: result) else { return .alwaysHolds(range) }
+    guard let result = CompareResult(wire: result) else {
+      return target == Self.valueTarget ? Comparison(range, .greater, .version(0)) : .alwaysHolds(range)
+    }
     guard let operand = wantedOperand else { return result == .equal ? .alwaysHolds(range) : .neverHolds(range) }
     return Comparison(range, result, operand)
   }
+
+  private static var valueTarget: Int32 { 3 }
 
   /// The target says which field is compared; a value given for another field counts as absent, that is, as zero.
   private var wantedOperand: CompareTarget? {
