@@ -93,6 +93,7 @@ class Ledger:
         self.state = State()
         self.replayed = 1
         self.vanished = {}          # lease → revision
+        self.verified = 1           # the present watch has come so far; what is behind it may be compacted
         self.compacted = 0          # acknowledged
         self.compacted_at_most = 0  # asked for
         self._next = 0
@@ -204,7 +205,7 @@ class Ledger:
         self.oracle.vanished(lease, revision, received, len(found), is_live)
 
     def check_state(self, revision, pairs):
-        """Compares a whole read at one revision."""
+        """Compares a whole read at one revision, made when no operation was under way."""
         self.replay(revision)
         found = {
             pair.key: (digest(pair.value), pair.lease, pair.create_revision, pair.mod_revision, pair.version)
@@ -214,8 +215,7 @@ class Ledger:
                 (key, self.state.keys.get(key), found.get(key)) for key in found.keys() | self.state.keys.keys()
                 if self.state.keys.get(key) != found.get(key)]
             self.violations.append(f"at revision {revision} {len(differing)} keys differ: {differing[:3]}")
-        lost = [
-            operation.number for at, operation in self.acknowledged.items() if at > max(revision, self.last)]
+        lost = [operation.number for at, operation in self.acknowledged.items() if at > revision]
         if lost:
             self.violations.append(f"at revision {revision} acknowledged operations are missing: {lost[:5]}")
 
@@ -228,7 +228,9 @@ class Observer(threading.Thread):
         self.ledger = ledger
         self.compacted = None       # set when the start was compacted
         self.problem = None
-        self.caught_up_to = start - 1
+        self.ended = None           # how the connection ended
+        self.start_revision = start
+        self.caught_up_to = ledger.verified = start - 1
         # What the store holds now is history; what comes later is seen as it happens.
         self._live_from = None
         request = rpc.WatchRequest(
@@ -251,8 +253,8 @@ class Observer(threading.Thread):
                     self.compacted = response.compact_revision
                     return
                 self._take(response.events, received)
-        except grpc.RpcError:
-            pass
+        except grpc.RpcError as error:
+            self.ended = f"{error.code().name}: {error.details()}"
         except Exception as problem:
             self.problem = problem
         finally:
@@ -274,7 +276,7 @@ class Observer(threading.Thread):
         if revision != self.caught_up_to + 1:
             self.ledger.violations.append(f"a watch went from revision {self.caught_up_to} to {revision}")
         self.ledger.observe(group, received, revision >= self._live_from)
-        self.caught_up_to = revision
+        self.caught_up_to = self.ledger.verified = revision
 
     def stop(self):
         self._ending.set()
