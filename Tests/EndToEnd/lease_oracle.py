@@ -41,6 +41,12 @@ class _Renewal:
         return "grant" if self.is_grant else "keepalive"
 
 
+def _as_of(renewal, moment):
+    is_answered = renewal.end is not None and renewal.end <= moment
+    return _Renewal(
+        renewal.start, renewal.end if is_answered else None, min(renewal.latest, moment), renewal.is_grant)
+
+
 class _Lease:
     def __init__(self, lease):
         self.id = lease
@@ -51,7 +57,7 @@ class _Lease:
         self.life = []          # (asked, answered, what)
         self.death = None       # (known at, what): the earliest
         self.revisions = {}     # revision at which keys vanished: how many
-        self.seen_vanishing = None
+        self.lived_until = None
         self.remaining = []     # (asked, answered, seconds)
 
     def died(self, at, what):
@@ -60,7 +66,7 @@ class _Lease:
 
 
 class LeaseOracle:
-    def __init__(self, bound=1.0, quiet=0.1, fast=0.0):
+    def __init__(self, bound=0.5, quiet=0.1, fast=0.0):
         self.bound, self.quiet, self.fast = bound, quiet, fast
         self._lock = threading.Lock()
         self._leases = {}
@@ -108,15 +114,15 @@ class LeaseOracle:
         with self._lock:
             self._lease(lease).died(end, what)
 
-    def vanished(self, lease, revision, received, keys, is_live=True):
-        """Keys of the lease were deleted at a revision, though no client has deleted them; seen at `received`, as it
-        happened (`is_live`) or when reading history."""
+    def vanished(self, lease, revision, known, keys, lived_until=None):
+        """Keys of the lease were deleted at a revision, though no client has deleted them. That was at `known` or before
+        it, and after `lived_until`."""
         with self._lock:
             record = self._lease(lease)
-            if is_live:
-                record.seen_vanishing = received
+            if lived_until is not None:
+                record.lived_until = max(lived_until, record.lived_until or lived_until)
             record.revisions[revision] = record.revisions.get(revision, 0) + keys
-            record.died(received, f"its keys vanished at revision {revision}")
+            record.died(known, f"its keys vanished at revision {revision}")
 
     def remaining(self, lease, seconds, start, end):
         """A TimeToLive: whole seconds left, -1 for a lease that is not there."""
@@ -159,6 +165,26 @@ class LeaseOracle:
         if lease not in self._leases:
             self._leases[lease] = _Lease(lease)
         return self._leases[lease]
+
+    def as_of(self, moment):
+        """An oracle that knows what was known at a moment: what was not answered by then may have happened until then."""
+        past = LeaseOracle(self.bound, self.quiet, self.fast)
+        with self._lock:
+            for record in self._leases.values():
+                started = [renewal for renewal in record.renewals if renewal.start <= moment]
+                if not started:
+                    continue
+                known = past._lease(record.id)
+                known.ttl = record.ttl
+                known.granted = record.granted and started[0].end is not None and started[0].end <= moment
+                known.renewals = [_as_of(renewal, moment) for renewal in started]
+                known.revokes = [
+                    (start, end if end is not None and end <= moment else None) for start, end in record.revokes
+                    if start <= moment]
+                if record.death is not None and record.death[0] <= moment:
+                    known.death = record.death
+            past._outages = [(start, min(end, moment)) for start, end in self._outages if start <= moment]
+        return past
 
     # What follows
 
@@ -230,9 +256,8 @@ class LeaseOracle:
 
     def _late(self, record, outages):
         seen = list(record.life)
-        if record.seen_vanishing is not None:
-            # Whoever sees the end as it happens has seen life until then.
-            seen.append((record.seen_vanishing, record.seen_vanishing, "its end was seen"))
+        if record.lived_until is not None:
+            seen.append((record.lived_until, record.lived_until, "its keys had not vanished"))
         for start, _, what in seen:
             renewed, end = self._end(record, start)
             if renewed is None:

@@ -16,6 +16,8 @@ import grpc
 from etcd_client import rpc
 
 PUT, DELETE = 0, 1
+# Revisions around another one that are looked at to learn its moment.
+NEIGHBOURS = 40
 
 
 def digest(value):
@@ -36,11 +38,11 @@ def operation_number(value):
 class Operation:
     """One write. `parts`: ("put", key, value, lease) and ("delete", key, range end) in order."""
 
-    __slots__ = ("number", "kind", "parts", "lease", "start", "end", "fate", "revision", "deleted", "position")
+    __slots__ = ("number", "kind", "parts", "lease", "start", "end", "fate", "revision", "deleted")
 
     def __init__(self, number, kind, parts=(), lease=0):
         self.number, self.kind, self.parts, self.lease = number, kind, parts, lease
-        self.start = self.end = self.revision = self.deleted = self.position = None
+        self.start = self.end = self.revision = self.deleted = None
         self.fate = "unknown"
 
 
@@ -88,14 +90,14 @@ class Ledger:
         self.acknowledged = {}      # revision → operation
         self.revokes = []           # acknowledged ones that were not compared yet
         self.events = {}            # revision → [(kind, key, made)]
-        self.seen = {}              # revision → (received, as it happened)
+        self.seen = {}              # revision → when it was received
         self.last = 1               # the newest revision whose events are known; an empty store is at 1
         self.state = State()
         self.replayed = 1
-        self.vanished = {}          # lease → revision
         self.verified = 1           # the present watch has come so far; what is behind it may be compacted
         self.compacted = 0          # acknowledged
         self.compacted_at_most = 0  # asked for
+        self.compactions = []       # (acknowledged at, revision)
         self._next = 0
 
     # Told by a load
@@ -108,11 +110,10 @@ class Ledger:
         operation.start = time.monotonic()
         return operation
 
-    def finish(self, operation, fate, revision=None, deleted=None, position=None):
+    def finish(self, operation, fate, revision=None, deleted=None):
         with self.lock:
             operation.end = time.monotonic()
             operation.fate, operation.revision, operation.deleted = fate, revision, deleted
-            operation.position = position
             if fate != "acknowledged":
                 return
             if operation.kind == "revoke":
@@ -124,7 +125,7 @@ class Ledger:
 
     # Told by a watch
 
-    def observe(self, events, received, is_live):
+    def observe(self, events, received):
         """All events of one revision, in order."""
         revision = events[0].kv.mod_revision
         plain = [
@@ -138,7 +139,7 @@ class Ledger:
                 if revision != self.last + 1:
                     self.violations.append(f"the watch went from revision {self.last} to {revision}")
                 self.events[revision] = plain
-                self.seen[revision] = (received, is_live)
+                self.seen[revision] = received
                 self.last = max(self.last, revision)
             elif known != plain:
                 self.violations.append(f"revision {revision} has changed from {known} to {plain}")
@@ -200,9 +201,16 @@ class Ledger:
                 f"revision {revision} deletes {[key for _, key, _ in found]}; lease {lease:x} has "
                 f"{[key for _, key, _ in expected]}")
             return
-        received, is_live = self.seen[revision]
-        self.vanished[lease] = revision
-        self.oracle.vanished(lease, revision, received, len(found), is_live)
+        known, lived_until = self._moments(revision)
+        self.oracle.vanished(lease, revision, known, len(found), lived_until)
+
+    def _moments(self, revision):
+        """A moment at which a revision was there for certain, and one at which it was not: revisions are made in their
+        order, so it came before a later one was answered, and after an earlier one was asked for."""
+        near = range(1, NEIGHBOURS + 1)
+        later = [self.acknowledged[revision + n].end for n in near if revision + n in self.acknowledged]
+        earlier = [self.acknowledged[revision - n].start for n in near if revision - n in self.acknowledged]
+        return min([self.seen[revision], *later]), max(earlier, default=None)
 
     def check_state(self, revision, pairs):
         """Compares a whole read at one revision, made when no operation was under way."""
@@ -231,8 +239,7 @@ class Observer(threading.Thread):
         self.ended = None           # how the connection ended
         self.start_revision = start
         self.caught_up_to = ledger.verified = start - 1
-        # What the store holds now is history; what comes later is seen as it happens.
-        self._live_from = None
+        self.is_created = False
         request = rpc.WatchRequest(
             create_request=rpc.WatchCreateRequest(key=b"\0", range_end=b"\0", start_revision=start))
         self._ending = threading.Event()
@@ -247,8 +254,7 @@ class Observer(threading.Thread):
         try:
             for response in self._call:
                 received = time.monotonic()
-                if response.created:
-                    self._live_from = response.header.revision + 1
+                self.is_created |= response.created
                 if response.canceled:
                     self.compacted = response.compact_revision
                     return
@@ -275,7 +281,7 @@ class Observer(threading.Thread):
         revision = group[0].kv.mod_revision
         if revision != self.caught_up_to + 1:
             self.ledger.violations.append(f"a watch went from revision {self.caught_up_to} to {revision}")
-        self.ledger.observe(group, received, revision >= self._live_from)
+        self.ledger.observe(group, received)
         self.caught_up_to = self.ledger.verified = revision
 
     def stop(self):

@@ -22,9 +22,8 @@ RETRY_SECONDS = 0.02
 
 
 class MixedLoad:
-    def __init__(self, port, ledger, oracle, seed, position=lambda: None, ttl_seconds=(1, 5)):
+    def __init__(self, port, ledger, oracle, seed, ttl_seconds=(1, 5)):
         self.port, self.ledger, self.oracle = port, ledger, oracle
-        self.position = position        # where a record of the disk stands at an acknowledgement
         self.ttl_seconds = ttl_seconds
         self.random = random.Random(seed)
         self.lock = threading.Lock()
@@ -100,8 +99,7 @@ class MixedLoad:
             self.oracle.acknowledged(call.end)
             if operation:
                 self.ledger.finish(
-                    operation, "acknowledged", call.answer.header.revision, getattr(call.answer, "deleted", None),
-                    self.position())
+                    operation, "acknowledged", call.answer.header.revision, getattr(call.answer, "deleted", None))
         elif call.refusal is not None:
             self._count(f"{name} refused")
             if operation:
@@ -288,6 +286,7 @@ class MixedLoad:
                 revision=target, physical=random.random() < 0.3))
             if call.answer is not None:
                 self.ledger.compacted = max(self.ledger.compacted, target)
+                self.ledger.compactions.append((call.end, target))
         time.sleep(random.uniform(0.1, 0.5))
 
     def _fill(self, client, random, index):

@@ -14,7 +14,7 @@ SHORT_LEASES = ("--heartbeat-interval", "100", "--election-timeout", "500")
 
 
 class OracleRun:
-    def __init__(self, space, seed, name="n0", extra=(), environment=None, bound=1.0, fast=0.0, position=lambda: None,
+    def __init__(self, space, seed, name="n0", extra=(), environment=None, bound=0.5, fast=0.0,
                  data=None):
         self.random = random.Random(seed)
         self.oracle = LeaseOracle(bound=bound, fast=fast)
@@ -23,7 +23,7 @@ class OracleRun:
         self.node.environment = dict(environment or {})
         if data:
             self.node.data = data
-        self.load = MixedLoad(self.node.port, self.ledger, self.oracle, self.random.random(), position)
+        self.load = MixedLoad(self.node.port, self.ledger, self.oracle, self.random.random())
         self.client = EtcdClient(self.node.port)
         self.observer = None
 
@@ -41,7 +41,7 @@ class OracleRun:
         start = max(self.ledger.compacted + 1, 2)
         while True:
             observer = Observer(self.client, self.ledger, start)
-            wait_until(lambda: observer._live_from or observer.compacted or not observer.is_alive(), "a watch", 10)
+            wait_until(lambda: observer.is_created or observer.compacted or not observer.is_alive(), "a watch", 10)
             if not observer.compacted:
                 break
             # A compaction whose answer was lost.

@@ -142,11 +142,16 @@ class LeaseOracleTests(unittest.TestCase):
 
     def test_late_is_measured_from_the_answer(self):
         oracle = history()
-        oracle.vanished(LEASE, 7, 15.69, keys=1)
+        oracle.vanished(LEASE, 7, 15.69, keys=1, lived_until=15.69)
         self.accepts(oracle)
         oracle = history()
-        oracle.vanished(LEASE, 7, 15.71, keys=1)
+        oracle.vanished(LEASE, 7, 15.71, keys=1, lived_until=15.71)
         self.rejects(oracle, "late")
+
+    def test_an_end_that_was_seen_late_may_have_been_in_time(self):
+        oracle = history()
+        oracle.vanished(LEASE, 7, 18.0, keys=1, lived_until=15.2)
+        self.accepts(oracle)
 
     def test_life_beyond_the_bound_is_late_without_a_death(self):
         for tell in (
@@ -162,19 +167,19 @@ class LeaseOracleTests(unittest.TestCase):
         oracle = history()
         oracle.outage(11.0, 13.0)
         oracle.outage(12.0, 13.5)
-        oracle.vanished(LEASE, 7, 18.1, keys=1)
+        oracle.vanished(LEASE, 7, 18.1, keys=1, lived_until=18.1)
         self.accepts(oracle)
         oracle = history()
         oracle.outage(11.0, 13.5)
         oracle.outage(5.0, 10.0)
-        oracle.vanished(LEASE, 7, 18.3, keys=1)
+        oracle.vanished(LEASE, 7, 18.3, keys=1, lived_until=18.3)
         self.rejects(oracle, "late")
 
     def test_silence_of_a_load_is_an_outage(self):
         oracle = history()
         for at in (10.1, 10.15, 13.15, 13.2):
             oracle.acknowledged(at)
-        oracle.vanished(LEASE, 7, 18.5, keys=1)
+        oracle.vanished(LEASE, 7, 18.5, keys=1, lived_until=18.5)
         self.accepts(oracle)
 
     def test_a_pause_of_the_load_is_none(self):
@@ -182,18 +187,33 @@ class LeaseOracleTests(unittest.TestCase):
         oracle.acknowledged(10.1)
         oracle.load_pauses()
         oracle.acknowledged(13.2)
-        oracle.vanished(LEASE, 7, 18.5, keys=1)
+        oracle.vanished(LEASE, 7, 18.5, keys=1, lived_until=18.5)
         self.rejects(oracle, "late")
 
     def test_an_unanswered_keepalive_may_have_come_until_its_latest_moment(self):
         oracle = history()
         oracle.keepalive(LEASE, None, 12.0, None, latest=13.0)
-        oracle.vanished(LEASE, 7, 18.4, keys=1)
+        oracle.vanished(LEASE, 7, 18.4, keys=1, lived_until=18.4)
         self.accepts(oracle)
         oracle = history()
         oracle.keepalive(LEASE, None, 12.0, None, latest=13.0)
-        oracle.vanished(LEASE, 7, 18.6, keys=1)
+        oracle.vanished(LEASE, 7, 18.6, keys=1, lived_until=18.6)
         self.rejects(oracle, "late")
+
+    # The past
+
+    def test_the_past_knows_no_answers_of_the_future(self):
+        oracle = history()
+        oracle.keepalive(LEASE, 5, 12.0, 12.2)
+        past = oracle.as_of(12.1)
+        past.listed([], 15.1, 15.2)
+        self.accepts(past)
+        past = oracle.as_of(12.1)
+        past.listed([LEASE], 17.5, 17.7)
+        self.accepts(past)
+        past = oracle.as_of(12.2)
+        past.listed([], 16.8, 16.9)
+        self.rejects(past, "early")
 
     # Keys, remaining TTL
 
