@@ -31,7 +31,7 @@ REFUSALS = {
 OPTIONS = [
     ("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_receive_message_length", 1 << 28), ("grpc.max_send_message_length", 1 << 26),
-    ("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff_ms", 20),
+    ("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 100)]
 
 
@@ -65,15 +65,17 @@ class EtcdClient:
                 response_deserializer=method.output_type._concrete_class.FromString)
         return self._callables[name]
 
-    def call(self, name, request, seconds=None):
-        """Sends a request and waits for its fate; never raises for what the server or the connection does."""
+    def call(self, name, request, seconds=None, is_patient=False):
+        """Sends a request and waits for its fate; never raises for what the server or the connection does. A patient
+        one waits for a connection too."""
         callable = self._callable(name)
         call = Call(time.monotonic())
         try:
             if name == "LeaseKeepAlive":
-                call.answer = next(callable(iter([request]), timeout=seconds or self.seconds))
+                call.answer = next(callable(
+                    iter([request]), timeout=seconds or self.seconds, wait_for_ready=is_patient))
             else:
-                call.answer = callable(request, timeout=seconds or self.seconds)
+                call.answer = callable(request, timeout=seconds or self.seconds, wait_for_ready=is_patient)
         except grpc.RpcError as error:
             call.error = f"{error.code().name}: {error.details()}"
             if error.code() in REFUSALS:
@@ -85,7 +87,7 @@ class EtcdClient:
 
     def ask(self, name, request, seconds=None):
         """The answer; anything else is an error of the test."""
-        call = self.call(name, request, seconds)
+        call = self.call(name, request, seconds, is_patient=True)
         if call.answer is None:
             raise AssertionError(f"{name}: {call.error}")
         return call.answer

@@ -155,6 +155,7 @@ class Server:
         self.data = space / f"{self.program}-{name}"
         self.log = space / f"{self.program}-{name}.log"
         self.process = None
+        self.prefix = []          # a command that becomes the server by exec
         self.environment = {}     # beside this process's own
         self.limits = {}          # resource.RLIMIT_… → soft and hard limit
 
@@ -178,7 +179,7 @@ class Server:
     def spawn(self):
         """Starts the process without waiting for anything."""
         self.process = spawn(
-            self.command(), self.log, limits=self.limits, env={**os.environ, **self.environment})
+            [*self.prefix, *self.command()], self.log, limits=self.limits, env={**os.environ, **self.environment})
         return self
 
     def start(self, seconds=30):

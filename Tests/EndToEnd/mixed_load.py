@@ -58,7 +58,6 @@ class MixedLoad:
             if time.monotonic() > end:
                 raise AssertionError("a request of the load was not answered within 70 s")
             time.sleep(0.002)
-        self.oracle.load_pauses()
 
     def resume(self):
         self._open.set()

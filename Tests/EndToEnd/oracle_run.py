@@ -14,13 +14,14 @@ SHORT_LEASES = ("--heartbeat-interval", "100", "--election-timeout", "500")
 
 
 class OracleRun:
-    def __init__(self, space, seed, name="n0", extra=(), environment=None, bound=0.5, fast=0.0,
+    def __init__(self, space, seed, name="n0", extra=(), environment=None, prefix=(), bound=0.5, fast=0.0,
                  data=None):
         self.random = random.Random(seed)
         self.oracle = LeaseOracle(bound=bound, fast=fast)
         self.ledger = Ledger(self.oracle)
         self.node = space.own(Node(space, None, name, tls=False, extra=[*SHORT_LEASES, *extra]))
         self.node.environment = dict(environment or {})
+        self.node.prefix = list(prefix)
         if data:
             self.node.data = data
         self.load = MixedLoad(self.node.port, self.ledger, self.oracle, self.random.random())
@@ -39,11 +40,16 @@ class OracleRun:
             self.observer.stop()
             self._raise(self.observer)
         start = max(self.ledger.compacted + 1, 2)
+        end = time.monotonic() + 10
         while True:
             observer = Observer(self.client, self.ledger, start)
             wait_until(lambda: observer.is_created or observer.compacted or not observer.is_alive(), "a watch", 10)
-            if not observer.compacted:
+            if observer.is_created and not observer.compacted:
                 break
+            if not observer.compacted:
+                if time.monotonic() > end:
+                    raise AssertionError(f"no watch: {observer.ended}")
+                continue
             # A compaction whose answer was lost.
             if not start <= observer.compacted <= self.ledger.compacted_at_most:
                 raise AssertionError(f"a watch from {start} says compacted at {observer.compacted}")
@@ -63,6 +69,9 @@ class OracleRun:
         self.load.pause()
         asked = time.monotonic()
         revision, pairs = self.client.everything()
+        # The end of an outage, if there was one; from here on silence means nothing.
+        self.oracle.acknowledged(time.monotonic())
+        self.oracle.load_pauses()
         observer = self.observer
         try:
             wait_until(lambda: observer.caught_up_to >= revision or not observer.is_alive(), "its event", 30)
