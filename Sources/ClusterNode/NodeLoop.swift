@@ -187,11 +187,12 @@ final class NodeLoop {
     guard clock.isRunning, stopRequests.isEmpty else { return }
     let leaseTime = clock.read(at: now)
     if !expiryInFlight, now >= nextExpiryCheck {
+      let passed = clock.latestPassedDeadline(at: now)
       let (due, next) = applied.withLock { contents -> ([LeaseID], LeaseClock?) in
         // Without traffic nothing else brings far deadlines near, or gives compacted versions back.
         contents.machine.turnWheel(to: leaseTime)
         contents.machine.advanceCompaction(maxKeys: Self.compactedKeysPerCheck)
-        return (contents.machine.dueLeases(at: leaseTime), contents.machine.leases.nextDeadline)
+        return (contents.machine.dueLeases(at: passed), contents.machine.leases.nextDeadline)
       }
       if !due.isEmpty {
         published.observe(expiryBatch: due.count)
@@ -208,7 +209,7 @@ final class NodeLoop {
 
   private func nextCheck(after deadline: LeaseClock?, at now: MonotonicTime) -> MonotonicTime {
     let soonest = now.advanced(byMilliseconds: Self.leaseTickMilliseconds)
-    guard let deadline, let moment = clock.moment(of: deadline) else { return soonest }
+    guard let deadline, let moment = clock.end(of: deadline) else { return soonest }
     // A grant made meanwhile may end earlier than all that were known, hence never further ahead than the shortest TTL.
     return max(soonest, min(moment, now.advanced(byMilliseconds: Self.idleMilliseconds)))
   }

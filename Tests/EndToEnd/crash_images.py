@@ -10,6 +10,7 @@ The rules, as strict as POSIX allows a file system to be:
 `Disk.advance` moves along the journal; `Disk.image` makes the folder of one crash at that place, by a seed.
 """
 
+import copy
 import mmap
 import os
 import random
@@ -174,12 +175,20 @@ class Disk:
             if base not in kept:
                 base.unlink()
 
-    def image(self, folder, seed):
-        """A possible state of the disk if the machine stopped now. Some images keep or lose everything unsynced."""
+    def image(self, folder, seed, under_way=None):
+        """A possible state of the disk if the machine stopped now, `under_way` having begun. Some images keep or lose
+        everything unsynced."""
         choices = random.Random(seed)
         chance = choices.choice((0.0, 1.0, 0.5, choices.random()))
         shutil.rmtree(folder, ignore_errors=True)
+        is_write = under_way is not None and under_way.kind in (WRITE, ZEROS, RESIZE, EXTEND)
+        if is_write:
+            begun = copy.copy(under_way)
+            begun.is_durable = False        # only at its return
+            self._nodes[under_way.inode].pending.append(begun)
         self.root.write(Path(folder), choices, chance)
+        if is_write:
+            self._nodes[under_way.inode].pending.pop()
 
 
 def _apply(descriptor, record):
