@@ -208,6 +208,8 @@ class CrashImages(unittest.TestCase):
             while advanced < place:
                 disk.advance(recording.records[advanced])
                 advanced += 1
+            if number % 100 == 99:
+                print(f"  … {number + 1} images", flush=True)
             image, seed = self.quick / "image", self.seed + number
             disk.image(image, seed, recording.records[place])
             node = CrashedNode(self.space, recording, image, recording.records[place].seconds, extra)

@@ -16,8 +16,11 @@ import time
 import unittest
 from pathlib import Path
 
-from harness import Workspace, wait_until
-from oracle_run import OracleRun
+from etcd_client import EtcdClient, rpc
+from harness import Node, Workspace, wait_until
+from lease_oracle import LeaseOracle
+from ledger import DELETE, Ledger, Observer
+from oracle_run import SHORT_LEASES, OracleRun
 from preloads import faketime_library
 
 IS_LONG = "SOAK" in os.environ
@@ -38,7 +41,7 @@ class Faults(unittest.TestCase):
         self.addCleanup(run.stop)
         return run.start()
 
-    def end(self, run, expiries=10):
+    def end(self, run, expiries=3):
         run.checkpoint(resume=False)
         print(f"  {run.summary()}, FAULT_SEED={self.seed}", flush=True)
         self.assertGreater(run.oracle.counts()["expiries"], expiries)
@@ -67,6 +70,42 @@ class Pauses(Faults):
             time.sleep(run.random.uniform(0.0, 0.2))
             run.node.process.send_signal(signal.SIGCONT)
         self.end(run, expiries=0)
+
+
+class Punctuality(Faults):
+    """No load beside it: here the smallest fractions of a second can be seen."""
+
+    LEASES = 1_000
+
+    def test_no_lease_ends_a_fraction_of_a_millisecond_early(self):
+        node = self.space.own(Node(self.space, None, tls=False, extra=SHORT_LEASES).start())
+        client = EtcdClient(node.port)
+        self.addCleanup(client.close)
+        oracle = LeaseOracle()
+        ledger = Ledger(oracle)
+        observer = Observer(client, ledger, 2)
+        self.addCleanup(observer.stop)
+        wait_until(lambda: observer.is_created, "the watch")
+        sent = {}
+        for lease in range(1, self.LEASES + 1):
+            grant = client.call("LeaseGrant", rpc.LeaseGrantRequest(TTL=1, ID=lease))
+            oracle.grant(lease, 1, grant.start, grant.end)
+            sent[b"%d" % lease] = grant.start
+            client.ask("Put", rpc.PutRequest(key=b"%d" % lease, lease=lease))
+            time.sleep(random.uniform(0.0, 0.002))      # at all places of a millisecond
+        wait_until(lambda: not client.everything()[1], "the end of all leases", 10)
+        revision = client.everything()[0]
+        wait_until(lambda: observer.caught_up_to >= revision, "all events", 10)
+        margins = []
+        for at, events in ledger.events.items():
+            for kind, key, _ in events:
+                if kind == DELETE:
+                    oracle.vanished(int(key), at, ledger.seen[at], 1)
+                    margins.append(ledger.seen[at] - sent[key] - 1)
+        print(f"  {len(margins)} leases ended {min(margins) * 1e3:.3f} to {max(margins) * 1e3:.0f} ms after their TTL",
+              flush=True)
+        self.assertEqual(len(margins), self.LEASES)
+        self.assertEqual(oracle.check(), [])
 
 
 class Clocks(Faults):
