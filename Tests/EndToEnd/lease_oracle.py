@@ -11,7 +11,8 @@ moment x, s ≤ x ≤ e: the server owes the lease until x + TTL.
    acknowledged renewal counts, the order of sending does not matter, for none can shorten a lease.
  * Late. Only e + TTL is certain to be no earlier than x + TTL. A renewal without an answer may have taken effect until
    `latest`, which who knows of the process's death can tell. Life that was asked for at a existed at or after a; it was
-   late when a > e + TTL + the bound: tick + commit (`bound`) + all outages since. A stretch in which the load got no
+   late when a > e + TTL + `bound` + all outages since. The bound is the tick (0.1 s), a commit, and an allowance for
+   machines that do much else. A stretch in which the load got no
    acknowledgement (longer than `quiet`) is an outage: it begins with the last acknowledgement before it, because the
    lease clock is durable as of the last entry only.
  * A keepalive that was acknowledged makes the lease live for a TTL from s. So one that races an expiry has one winner:
@@ -66,7 +67,7 @@ class _Lease:
 
 
 class LeaseOracle:
-    def __init__(self, bound=0.5, quiet=0.1, fast=0.0):
+    def __init__(self, bound=1.0, quiet=0.1, fast=0.0):
         self.bound, self.quiet, self.fast = bound, quiet, fast
         self._lock = threading.Lock()
         self._leases = {}

@@ -14,7 +14,7 @@ SHORT_LEASES = ("--heartbeat-interval", "100", "--election-timeout", "500")
 
 
 class OracleRun:
-    def __init__(self, space, seed, name="n0", extra=(), environment=None, prefix=(), bound=0.5, fast=0.0,
+    def __init__(self, space, seed, name="n0", extra=(), environment=None, prefix=(), bound=1.0, fast=0.0,
                  data=None):
         self.random = random.Random(seed)
         self.oracle = LeaseOracle(bound=bound, fast=fast)
@@ -69,9 +69,7 @@ class OracleRun:
         self.load.pause()
         asked = time.monotonic()
         revision, pairs = self.client.everything()
-        # The end of an outage, if there was one; from here on silence means nothing.
-        self.oracle.acknowledged(time.monotonic())
-        self.oracle.load_pauses()
+        self.oracle.acknowledged(time.monotonic())      # the end of an outage, if there was one
         observer = self.observer
         try:
             wait_until(lambda: observer.caught_up_to >= revision or not observer.is_alive(), "its event", 30)

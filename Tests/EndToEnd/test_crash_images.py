@@ -50,6 +50,7 @@ class Recording:
     def __init__(self, space, seed, seconds, extra=()):
         self.root, journal = space / "disk", space / "journal"
         self.root.mkdir()
+        self.restarts = []      # when the process was killed and when the next one had begun to work
         self.run = OracleRun(
             space, seed, name="recorded", extra=extra, data=self.root / "data", environment={
                 "LD_PRELOAD": str(compiled(space, "record_disk")), "RECORD_ROOT": str(self.root),
@@ -74,17 +75,22 @@ class Recording:
                 wait_until(lambda: list((run.node.data / "member" / "snap").glob("snap-*")), "a snapshot", 60)
                 run.load.bulk.clear()
             if part < 2:
+                killed_at = time.monotonic()
                 run.node.kill()
                 run.node.start()
+                self.restarts.append((killed_at - 0.01, time.monotonic() + 0.05))
                 run.observe()
             run.checkpoint(resume=part < 2)
 
     def places(self, random, count):
-        """Records before which to crash: half of them anywhere, half close to a change of names."""
+        """Records before which to crash: anywhere, close to a change of names, around the process's kills and restarts."""
+        everywhere = range(len(self.records))
         names = [index for index, record in enumerate(self.records) if record.kind in (CREATE, RENAME, UNLINK)]
+        restarts = [index for index, record in enumerate(self.records)
+                    if any(start <= record.seconds <= end for start, end in self.restarts)]
         chosen = []
         for number in range(count):
-            index = random.randrange(len(self.records)) if number % 2 else random.choice(names) + random.randint(-3, 6)
+            index = random.choice((everywhere, names, restarts)[number % 3]) + random.randint(-3, 6)
             chosen.append(min(max(index, 1), len(self.records) - 1))
         return sorted(chosen)
 

@@ -156,7 +156,7 @@ class Clocks(Faults):
 
     def drift(self, rate):
         self.shift(f"+0 x{rate}")
-        run = self.begin_shifted(fast=max(0.0, rate - 1), bound=0.5 + 5 * abs(rate - 1))
+        run = self.begin_shifted(fast=max(0.0, rate - 1), bound=1.0 + 5 * abs(rate - 1))
         for _ in range(2):
             time.sleep(DRIFT_SECONDS / 2)
             self.restart(run)
