@@ -33,8 +33,22 @@ struct LeaderClock: Sendable {
     }
   }
 
-  /// When the clock will show `clock`, for timers. Nil while it stands.
-  func moment(of clock: LeaseClock) -> MonotonicTime? {
+  /// The latest deadline that has passed for certain. A stamp is a moment rounded down to its millisecond, and so is a
+  /// deadline: a lease that was stamped late in its millisecond has almost one more to live than the two stamps tell.
+  func latestPassedDeadline(at now: MonotonicTime) -> LeaseClock {
+    read(at: now).advanced(byMilliseconds: -Self.stampMilliseconds)
+  }
+
+  /// When a deadline will have passed for certain, for timers. Nil while the clock stands.
+  func end(of deadline: LeaseClock) -> MonotonicTime? {
+    moment(of: deadline.advanced(byMilliseconds: Self.stampMilliseconds))
+  }
+
+  /// What one stamp covers.
+  private static let stampMilliseconds: Int64 = 1
+
+  /// When the clock will show `clock`. Nil while it stands.
+  private func moment(of clock: LeaseClock) -> MonotonicTime? {
     guard case .running(let base, let since) = phase else { return nil }
     let (delta, overflow) = clock.milliseconds.subtractingReportingOverflow(base.milliseconds)
     guard !overflow, delta < Int64.max / 2_000_000 else { return nil }

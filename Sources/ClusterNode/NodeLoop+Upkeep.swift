@@ -19,11 +19,12 @@ extension NodeLoop {
 
   private func proposeExpiries(at now: MonotonicTime, _ leaseTime: LeaseClock, _ output: inout Output) {
     let isFull = writer.load.isFull
+    let passed = clock.latestPassedDeadline(at: now)
     let (due, lag, next) = applied.withLock { contents -> ([LeaseID], Int64, LeaseClock?) in
       // Without traffic nothing else brings far deadlines near, or gives compacted versions back.
       contents.machine.turnWheel(to: leaseTime)
       if !isFull { advanceCompaction(&contents.machine) }
-      let due = isFull ? [] : contents.machine.dueLeases(at: leaseTime)
+      let due = isFull ? [] : contents.machine.dueLeases(at: passed)
       return (due, Self.lag(of: due, in: contents.machine, at: leaseTime), contents.machine.leases.nextDeadline)
     }
     if !due.isEmpty {
@@ -55,7 +56,7 @@ extension NodeLoop {
 
   private func nextCheck(after deadline: LeaseClock?, at now: MonotonicTime) -> MonotonicTime {
     let soonest = now.advanced(byMilliseconds: Self.leaseTickMilliseconds)
-    guard let deadline, let moment = clock.moment(of: deadline) else { return soonest }
+    guard let deadline, let moment = clock.end(of: deadline) else { return soonest }
     // A grant made meanwhile may end earlier than all that were known, hence never further ahead than the shortest TTL.
     return max(soonest, min(moment, now.advanced(byMilliseconds: Self.idleMilliseconds)))
   }

@@ -37,6 +37,8 @@ package final class DataDirectory: Sendable {
       try createDirectories(path)
       try POSIXDisk().createDirectory(member)
       try POSIXDisk().syncDirectory(path)
+      // Also when an earlier process made the directory and ended before this.
+      if !exists("\(member)/VERSION") { try POSIXDisk().syncDirectory(parent(of: path)) }
     } catch {
       throw .io(error)
     }
@@ -152,14 +154,29 @@ package final class DataDirectory: Sendable {
     return Int32(String(decoding: buffer[..<count].prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self))
   }
 
+  /// Creates what is missing of a path, each directory durably.
   private static func createDirectories(_ path: String) throws(DiskFailure) {
     var status = stat()
     if stat(path, &status) == 0 {
       if status.st_mode & S_IFMT != S_IFDIR { throw DiskFailure(operation: "use", path: path, code: ENOTDIR) }
       return
     }
-    if let slash = path.lastIndex(of: "/"), slash != path.startIndex { try createDirectories(String(path[..<slash])) }
-    if !path.hasSuffix("/") { try POSIXDisk().createDirectory(path) }
+    let parent = parent(of: path)
+    try createDirectories(parent)
+    try POSIXDisk().createDirectory(path)
+    try POSIXDisk().syncDirectory(parent)
+  }
+
+  private static func parent(of path: String) -> String {
+    var name = Substring(path)
+    while name.count > 1, name.hasSuffix("/") { name.removeLast() }
+    guard let slash = name.lastIndex(of: "/") else { return "." }
+    return slash == name.startIndex ? "/" : String(name[..<slash])
+  }
+
+  private static func exists(_ path: String) -> Bool {
+    var status = stat()
+    return stat(path, &status) == 0
   }
 
   private static func readFile(_ path: String) throws(StorageError) -> String? {

@@ -36,6 +36,8 @@ struct LogRecovery {
       let path = "\(directory)/wal"
       try disk.createDirectory(path)
       for name in try disk.list(path) where name.hasSuffix(temporarySuffix) { try disk.remove("\(path)/\(name)") }
+      // A killed process may have renamed a file and not come to the sync: who builds on the name makes it durable.
+      try disk.syncDirectory(path)
       try disk.syncDirectory(directory)
     } catch {
       throw .io(error)
@@ -114,11 +116,18 @@ struct LogRecovery {
       throw .corruptLog(file: path, offset: 12, reason: "it does not continue the segment before it, whose end is lost")
     }
     try settle(scan.verdict, path: path, file: file, bytes: bytes)
+    if isNewest { try makeDurable(file) }
     position.segments.append(scan.head)
     position.chain = scan.chain
     position.nextBatch = scan.nextBatch
     position.offset = scan.end
     if isNewest { position.current = (file, bytes.count) } else { file.close() }
+  }
+
+  /// A killed process leaves batches that can be read and were never synced. They count from here on, so they must not be
+  /// lost to a power cut that the batches behind them survive.
+  private func makeDurable(_ file: any DiskFile) throws(StorageError) {
+    do throws(DiskFailure) { try file.sync() } catch { throw .io(error) }
   }
 
   private mutating func settle(

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import select
 import shutil
 import signal
@@ -61,12 +62,18 @@ def _die_with_parent():
     _libc.prctl(1, signal.SIGKILL)
 
 
-def spawn(arguments, log, **options):
+def spawn(arguments, log, limits=None, **options):
     """A background process whose output goes to the file `log` and which cannot outlive this one."""
+
+    def prepare():
+        _die_with_parent()
+        for limit, value in (limits or {}).items():
+            resource.setrlimit(limit, (value, value))
+
     with open(log, "ab") as output:
         return subprocess.Popen(
             [str(argument) for argument in arguments], stdin=options.pop("stdin", subprocess.DEVNULL),
-            stdout=options.pop("stdout", output), stderr=output, preexec_fn=_die_with_parent, **options)
+            stdout=options.pop("stdout", output), stderr=output, preexec_fn=prepare, **options)
 
 
 def run(*arguments, input=None, timeout=30, environment=None):
@@ -148,6 +155,9 @@ class Server:
         self.data = space / f"{self.program}-{name}"
         self.log = space / f"{self.program}-{name}.log"
         self.process = None
+        self.prefix = []          # a command that becomes the server by exec
+        self.environment = {}     # beside this process's own
+        self.limits = {}          # resource.RLIMIT_… → soft and hard limit
 
     @property
     def endpoint(self):
@@ -168,7 +178,8 @@ class Server:
 
     def spawn(self):
         """Starts the process without waiting for anything."""
-        self.process = spawn(self.command(), self.log)
+        self.process = spawn(
+            [*self.prefix, *self.command()], self.log, limits=self.limits, env={**os.environ, **self.environment})
         return self
 
     def start(self, seconds=30):

@@ -248,6 +248,48 @@ struct CrashSimulationTests {
       }
     }
   }
+
+  @Test("The process killed at each operation, then power lost while the next one works: what that one read stays")
+  func killedThenPowerLost() throws {
+    let full = SimulatedDisk()
+    _ = run(full)
+    for operation in 1...full.operations {
+      for second in 1...14 {
+        let disk = SimulatedDisk()
+        disk.crash(atOperation: operation)
+        var progress = run(disk)
+        disk.endProcess()
+        disk.crash(atOperation: second)
+        goOn(disk, &progress, "operation \(operation), then \(second)")
+        var generator = SeededGenerator(seed: UInt64(operation * 100 + second))
+        disk.losePower(tearing: true, generator: &generator)
+        do {
+          try checkRecovery(disk, progress, "operation \(operation), then \(second)")
+        } catch {
+          Issue.record("operation \(operation), then \(second): \(error)")
+        }
+      }
+    }
+  }
+
+  /// Opens the log after its process was killed and appends to it. What was read may have been told to clients.
+  private func goOn(_ disk: SimulatedDisk, _ progress: inout Progress, _ label: String) {
+    guard let (log, recovered) = try? SynchronousLog.open(directory: directory, options: options, disk: disk) else {
+      return
+    }
+    guard let model = progress.possible.first(where: { $0.matches(recovered) }) else {
+      Issue.record("\(label): the second process read what was never written")
+      return
+    }
+    let next = (model.records.last?.index ?? model.snapshot?.index ?? 0) + 1
+    let more = LogAppend(
+      vote: PersistentVote(term: 8, vote: 2, commit: 0), records: records(next...next, term: 8, bytes: 40))
+    var longer = model
+    longer.apply(more)
+    progress.reported = model
+    progress.possible = (try? log.append([more])) == nil ? [model, longer] : [longer]
+  }
+
   @Test("The simulation is able to notice: a log that leaves out its syncs loses what it reported")
   func noticesMissingSyncs() throws {
     let lazy = LogOptions(segmentBytes: options.segmentBytes, unsafeNoFsync: true)

@@ -41,6 +41,15 @@ final class SimulatedDisk: Disk {
   /// Lets one operation fail with an error of the operating system.
   func fail(atOperation number: Int, code: Int32) { withState { $0.failure = (number, code) } }
 
+  /// The process ends where it stands and another one begins: everything written can be read, nothing more is durable.
+  func endProcess() {
+    withState { state in
+      state.isDown = false
+      state.crashAt = .max
+      state.operations = 0
+    }
+  }
+
   /// Power is cut and comes back.
   func losePower(tearing: Bool, generator: inout SeededGenerator) {
     lock.withLock { _ in
