@@ -46,9 +46,9 @@ import Wire
     return try joinedClient(WireServices(grpc: grpc, limits: limits), window: window)
   }
 
-  /// The next turn of the server's event loop.
+  /// The next turn of the server's event loop, which begins as soon after the one before.
   static func turn(_ client: HTTP2Client) throws {
-    client.channel.embeddedEventLoop.advanceTime(by: .milliseconds(1))
+    client.channel.embeddedEventLoop.advanceTime(by: .microseconds(100))
     try client.exchange()
   }
 
