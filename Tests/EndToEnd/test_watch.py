@@ -181,7 +181,7 @@ class OwnPromises(WatchTest):
         self.caller.compact(last - 2)
         progress = watcher.next()
         self.assertTrue(progress.is_progress and progress.watch_id == 0 and progress.revision >= last - 2)
-        self.assertTrue(watcher.is_silent(0.3), "a watch without progress_notify hears what etcd would tell it: nothing")
+        self.assertTrue(watcher.is_silent(0.3), "a watch without progress_notify is told nothing, as by etcd")
         missed = self.caller.put(b"a", b"meanwhile")
         again = self.watcher()
         again.create(b"a", start=progress.revision + 1)

@@ -175,7 +175,8 @@ class Stream:
         rest = b"\0" + len(message).to_bytes(4, "big") + message
         connection = self.connection
         while rest:
-            room = min(connection.stream_window + self.granted - self.sent, connection.granted - connection.sent, 16_384)
+            room = min(connection.stream_window + self.granted - self.sent,
+                       connection.granted - connection.sent, 16_384)
             if room <= 0:
                 connection.receive()
                 continue
