@@ -208,6 +208,7 @@ class Connection:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.streams = {}
+        self.window = window
         self.is_closed = False
         self._next = 1
         self._unread = b""
