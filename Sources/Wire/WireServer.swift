@@ -64,7 +64,8 @@ package final class WireServer: Sendable {
     .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
     .childChannelOption(.socketOption(.so_keepalive), value: 1)
     .childChannelOption(
-      .tcpOption(NIOBSDSocket.Option(rawValue: TCP_NOTSENT_LOWAT)), value: .init(services.limits.socketUnsentBytes))
+      .tcpOption(NIOBSDSocket.Option(rawValue: TCP_NOTSENT_LOWAT)), value: .init(services.limits.socketUnsentBytes)
+    )
     // NIOSSL would turn a half-closed connection into a truncated one.
     .childChannelOption(.allowRemoteHalfClosure, value: tls == nil)
     do {

@@ -167,7 +167,8 @@ def median(samples, pick):
 
 
 def print_table(found):
-    print("| watchers of one key | server | events/s | server CPU µs per event | put to last event, paced: p50, p99 ms |")
+    print("| watchers of one key | server | events/s | server CPU µs per event "
+          "| put to last event, paced: p50, p99 ms |")
     print("|---|---|---|---|---|")
     for shape, by_server in found.items():
         for name, samples in by_server.items():

@@ -175,7 +175,8 @@ class Stream:
         rest = b"\0" + len(message).to_bytes(4, "big") + message
         connection = self.connection
         while rest:
-            room = min(connection.stream_window + self.granted - self.sent, connection.granted - connection.sent, 16_384)
+            room = min(connection.stream_window + self.granted - self.sent,
+                       connection.granted - connection.sent, 16_384)
             if room <= 0:
                 connection.receive()
                 continue
@@ -207,6 +208,7 @@ class Connection:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.streams = {}
+        self.window = window
         self.is_closed = False
         self._next = 1
         self._unread = b""

@@ -30,8 +30,9 @@ import Testing
     }
 
     /// A stream with one watch.
-    func watch(_ range: KeyRange = .prefix("a"), from start: Int64 = 0) -> (session: any WatchSession, sink: RecordingSink)
-    {
+    func watch(_ range: KeyRange = .prefix("a"), from start: Int64 = 0) -> (
+      session: any WatchSession, sink: RecordingSink
+    ) {
       let opened = open()
       _ = opened.session.create(WatchRequest(id: 1, range: range, startRevision: start))
       return opened
