@@ -95,7 +95,7 @@ struct StateMachineSnapshotTests {
   func pieces() throws {
     let machine = Self.large(seed: 1).machine
     let bytes = machine.encoded()
-    #expect(bytes.count > 500_000)
+    #expect(bytes.count > 200_000)
     var random = SeededGenerator(seed: 2)
     for most in [1_000, 40_000, 1_000_000] {
       var writer = StateSnapshotWriter(machine)
