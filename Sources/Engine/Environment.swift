@@ -193,6 +193,16 @@ final class Environment: @unchecked Sendable {
     }
   }
 
+  /// Whether a head page could not be written: LMDB admits no transaction from then on.
+  var hasFailed: Bool {
+    do {
+      try begin(writing: false).abort()
+      return false
+    } catch {
+      return true
+    }
+  }
+
   func outOfSpace(_ failure: LMDBFailure) -> StorageError {
     let isMap = failure.code == MDB_MAP_FULL
     return .io(
