@@ -131,7 +131,8 @@ final class ArchiveLane: @unchecked Sendable {
 
   // MARK: Damage
 
-  private func seek(_ ordinal: UInt64, _ operation: MDB_cursor_op) -> (ordinal: UInt64, record: UnsafeRawBufferPointer)? {
+  private func seek(_ ordinal: UInt64, _ operation: MDB_cursor_op) -> (ordinal: UInt64, record: UnsafeRawBufferPointer)?
+  {
     entry { () throws(LMDBFailure) in try cursor.seek(ordinal, operation) }
   }
 

@@ -69,8 +69,8 @@ final class Environment: @unchecked Sendable {
   }
 
   deinit {
-    mdb_env_close(handle)
-    OpenFiles.remove(file)
+    // In one step: as soon as a file without a name is closed, its inode can be a new file's.
+    OpenFiles.remove(file) { mdb_env_close(handle) }
   }
 
   private static func openHandle(
@@ -255,5 +255,11 @@ private enum OpenFiles {
 
   static func contains(_ file: FileIdentity) -> Bool { all.withLock { $0.contains(file) } }
   static func insert(_ file: FileIdentity) { _ = all.withLock { $0.insert(file) } }
-  static func remove(_ file: FileIdentity) { _ = all.withLock { $0.remove(file) } }
+
+  static func remove(_ file: FileIdentity, closing: () -> Void) {
+    all.withLock { all in
+      closing()
+      all.remove(file)
+    }
+  }
 }

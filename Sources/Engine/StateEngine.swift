@@ -86,7 +86,9 @@ package final class StateEngine: Sendable {
     } catch {
       // A failed sync is never tried again: what a second one would report is not what is on the disk. (Where a disk
       // notices only then that it is full, the next commit writes all of its pages anew, so nothing rests on this one's.)
-      guard environment.isOutOfSpace(error), !environment.hasFailed else { stopProcess(environment.storageError(error)) }
+      guard environment.isOutOfSpace(error), !environment.hasFailed else {
+        stopProcess(environment.storageError(error))
+      }
       throw environment.outOfSpace(error)
     }
   }

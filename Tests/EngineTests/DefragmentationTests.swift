@@ -31,7 +31,7 @@ import Testing
   @Test func theFileGetsSmaller() throws {
     var world = try EngineWorld()
     for start in 0..<20 {
-      world.apply((0..<500).map { .put("key/\($0 * 20 + start)", Bytes([UInt8](repeating: 1, count: 300))) })
+      world.apply((0..<500).map { .put(Bytes("key/\($0 * 20 + start)"), Bytes([UInt8](repeating: 1, count: 300))) })
       try world.commit()
     }
     world.apply(.delete(DeleteRequest(.from("key/2"))))

@@ -32,7 +32,7 @@ import Testing
     let tombstone = StoredVersion(
       KeyRecord(key: "key", value: "", createRevision: 0, modRevision: 300, version: 0), sub: 0,
       kind: .delete(.leaseExpired))
-    #expect(Self.encoded(tombstone, at: 10).dropFirst(4) == [3, 0xac, 2, 0, 3] + Array("key".utf8))
+    #expect(Array(Self.encoded(tombstone, at: 10).dropFirst(4)) == [3, 0xac, 2, 0, 3] + Array("key".utf8))
   }
 
   /// Any change of any byte is noticed, and no bytes whatever lead out of bounds.

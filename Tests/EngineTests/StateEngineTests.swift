@@ -73,7 +73,9 @@ import Testing
     let count = 20_000
     for start in stride(from: 1, through: count, by: 1_000) {
       world.apply(
-        (start..<start + 1_000).flatMap { [.grant(LeaseID($0), 1_000), .put("entry/\($0)", lease: LeaseID($0))] })
+        (start..<start + 1_000).flatMap {
+          [.grant(LeaseID($0), 1_000), .put(Bytes("entry/\($0)"), lease: LeaseID($0))]
+        })
     }
     try world.commit()
     world.expireAll(at: 5_000)
@@ -128,7 +130,7 @@ import Testing
     world.apply(.put("small"))
     let committed = world.machine.encoded()
     try world.commit()
-    world.apply((0..<300).map { .put("big/\($0)", Bytes([UInt8](repeating: 1, count: 5_000))) })
+    world.apply((0..<300).map { .put(Bytes("big/\($0)"), Bytes([UInt8](repeating: 1, count: 5_000))) })
     let state = world.machine.encoded()
     let changes = world.machine.cut()
     for _ in 0..<2 {
@@ -152,7 +154,7 @@ import Testing
   @Test func freedPagesAreUsedAgain() throws {
     var world = try EngineWorld()
     for round in 0..<30 {
-      world.apply((0..<200).map { .put("key/\($0)", Bytes([UInt8](repeating: UInt8(round), count: 500))) })
+      world.apply((0..<200).map { .put(Bytes("key/\($0)"), Bytes([UInt8](repeating: UInt8(round), count: 500))) })
       world.apply(.compact(revision: world.machine.keyspace.revision))
       world.machine.advanceCompaction(maxKeys: .max)
       try world.commit()
