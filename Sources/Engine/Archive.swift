@@ -23,7 +23,17 @@ final class Archive: VersionArchive {
   }
 
   func forEachVersion(from main: Int64, below end: UInt64, _ body: (UInt64, StoredVersion) -> Bool) -> Bool {
-    var next = withLane { $0.firstOrdinal(from: main) }
+    walk(from: withLane { $0.firstOrdinal(from: main) }, below: end, body)
+  }
+
+  func forEachVersion(
+    at start: UInt64, from main: Int64, below end: UInt64, _ body: (UInt64, StoredVersion) -> Bool
+  ) -> Bool {
+    walk(from: start, below: end, body)
+  }
+
+  private func walk(from start: UInt64?, below end: UInt64, _ body: (UInt64, StoredVersion) -> Bool) -> Bool {
+    var next = start
     var batch: [(ordinal: UInt64, version: StoredVersion)] = []
     while let start = next, start < end {
       // Whoever is called here may read the archive too, so no lane is held meanwhile.
@@ -121,7 +131,8 @@ final class ArchiveLane: @unchecked Sendable {
 
   // MARK: Damage
 
-  private func seek(_ ordinal: UInt64, _ operation: MDB_cursor_op) -> (ordinal: UInt64, record: UnsafeRawBufferPointer)? {
+  private func seek(_ ordinal: UInt64, _ operation: MDB_cursor_op) -> (ordinal: UInt64, record: UnsafeRawBufferPointer)?
+  {
     entry { () throws(LMDBFailure) in try cursor.seek(ordinal, operation) }
   }
 

@@ -31,7 +31,7 @@ enum FaultGuard {
   /// Installs the handlers, once in a process.
   static func install() { _ = previousActions }
 
-  private nonisolated(unsafe) static let previousActions: (bus: sigaction, segmentation: sigaction) = {
+  private static let previousActions: (bus: sigaction, segmentation: sigaction) = {
     _ = places
     var action = sigaction()
     action.__sigaction_handler.sa_sigaction = { signal, _, _ in handle(signal) }
@@ -60,7 +60,7 @@ enum FaultGuard {
   @inline(__always)
   private static func index(of thread: UInt) -> Int {
     // Thread descriptors lie pages apart.
-    Int((thread >> 12) &* 0x9e37_79b9_7f4a_7c15 >> 54)
+    Int(((thread >> 12) &* 0x9e37_79b9_7f4a_7c15) >> 54)
   }
 
   /// Only what a signal handler may do: no allocation, no lock. Returning repeats the access under the action that was
