@@ -23,7 +23,17 @@ final class Archive: VersionArchive {
   }
 
   func forEachVersion(from main: Int64, below end: UInt64, _ body: (UInt64, StoredVersion) -> Bool) -> Bool {
-    var next = withLane { $0.firstOrdinal(from: main) }
+    walk(from: withLane { $0.firstOrdinal(from: main) }, below: end, body)
+  }
+
+  func forEachVersion(
+    at start: UInt64, from main: Int64, below end: UInt64, _ body: (UInt64, StoredVersion) -> Bool
+  ) -> Bool {
+    walk(from: start, below: end, body)
+  }
+
+  private func walk(from start: UInt64?, below end: UInt64, _ body: (UInt64, StoredVersion) -> Bool) -> Bool {
+    var next = start
     var batch: [(ordinal: UInt64, version: StoredVersion)] = []
     while let start = next, start < end {
       // Whoever is called here may read the archive too, so no lane is held meanwhile.

@@ -57,7 +57,7 @@ struct ChangeWriter {
 
   private mutating func append(_ version: StoredVersion, at ordinal: UInt64, _ cursor: Cursor) throws(LMDBFailure) {
     VersionRecord.encode(version, at: ordinal, into: &encoder)
-    let checksum = try encoder.bytes.withUnsafeBytes { (record) throws(LMDBFailure) in
+    let checksum = try encoder.bytes.withRawBytes { (record) throws(LMDBFailure) in
       try cursor.put(ordinal, record, MDB_APPEND)
       return UInt32(littleEndian: record.loadUnaligned(as: UInt32.self))
     }
@@ -74,7 +74,7 @@ struct ChangeWriter {
     for reference in references {
       let (key, record) = (reference.key.array, reference.record)
       if ReferenceRecord.isShort(key.count) {
-        try key.withUnsafeBytes { (key) throws(LMDBFailure) in
+        try key.withRawBytes { (key) throws(LMDBFailure) in
           try record.withBytes { (bytes) throws(LMDBFailure) in try keys.put(key, bytes, MDB_APPENDDUP) }
           totals.keys.add(record.hash(key: key))
         }
@@ -106,7 +106,7 @@ struct ChangeWriter {
     let ordinal = removal.reference.ordinal
     guard let stored = try transaction.get(.versions, ordinal), let head = VersionRecord.head(of: stored),
       head.main == removal.reference.main, head.isTombstone == removal.reference.isTombstone,
-      removal.key.array.withUnsafeBytes({ $0.elementsEqual(head.key) })
+      removal.key.array.withRawBytes({ isEqual($0, head.key) })
     else { throw LMDBFailure(code: MDB_CORRUPTED, operation: "remove version \(ordinal)") }
     totals.versions.remove(VersionRecord.hash(checksum: head.checksum, at: ordinal))
     totals.archivedBytes -= head.sizeInBytes
@@ -122,7 +122,7 @@ struct ChangeWriter {
     let record = reference.record
     let wasThere: Bool
     if ReferenceRecord.isShort(reference.key.count) {
-      wasThere = try reference.key.array.withUnsafeBytes { (key) throws(LMDBFailure) in
+      wasThere = try reference.key.array.withRawBytes { (key) throws(LMDBFailure) in
         totals.keys.remove(record.hash(key: key))
         return try record.withBytes { (bytes) throws(LMDBFailure) in try transaction.delete(.keys, key, bytes) }
       }
@@ -200,8 +200,8 @@ struct ChangeWriter {
   /// Answers the record's size.
   static func put(_ record: MetaRecord, _ transaction: Transaction) throws(LMDBFailure) -> Int {
     let bytes = record.encoded()
-    try StateFormat.metaKey.withUnsafeBytes { (key) throws(LMDBFailure) in
-      try bytes.withUnsafeBytes { (bytes) throws(LMDBFailure) in try transaction.put(.meta, key, bytes) }
+    try StateFormat.metaKey.withRawBytes { (key) throws(LMDBFailure) in
+      try bytes.withRawBytes { (bytes) throws(LMDBFailure) in try transaction.put(.meta, key, bytes) }
     }
     return bytes.count
   }

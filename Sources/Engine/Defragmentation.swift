@@ -106,7 +106,7 @@ struct Defragmentation {
     var entry = try from.move(MDB_FIRST)
     while let (key, record) = entry {
       try note(key, record, of: database)
-      let isNewKey = !(database == .keys && lastKey.withUnsafeBytes { $0.elementsEqual(key) })
+      let isNewKey = !(database == .keys && lastKey.withRawBytes { isEqual($0, key) })
       if isNewKey, database == .keys {
         lastKey.removeAll(keepingCapacity: true)
         lastKey.append(contentsOf: key)

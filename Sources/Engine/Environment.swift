@@ -93,7 +93,7 @@ final class Environment: @unchecked Sendable {
   }
 
   private static func checkHead(of path: String) throws(StorageError) {
-    let descriptor = openForReading(path)
+    let descriptor = openReadOnly(path)
     guard descriptor >= 0 else { throw .io(DiskFailure(operation: "open", path: path, code: errno)) }
     defer { _ = close(descriptor) }
     var status = stat()
@@ -185,12 +185,21 @@ final class Environment: @unchecked Sendable {
     case ENOSPC, EDQUOT, MDB_MAP_FULL: return true
     case EIO:
       var status = stat()
-      let keepSize: Int32 = 1
-      guard fstat(descriptor, &status) == 0,
-        fallocate(descriptor, keepSize, status.st_size, off_t(EngineLimits.spaceProbeBytes)) != 0
-      else { return false }
-      return errno == ENOSPC || errno == EDQUOT
+      guard fstat(descriptor, &status) == 0 else { return false }
+      let code = posix_fallocate(descriptor, status.st_size, off_t(EngineLimits.spaceProbeBytes))
+      if code == 0 { ftruncate(descriptor, status.st_size) }
+      return code == ENOSPC || code == EDQUOT
     default: return false
+    }
+  }
+
+  /// Whether a head page could not be written: LMDB admits no transaction from then on.
+  var hasFailed: Bool {
+    do {
+      try begin(writing: false).abort()
+      return false
+    } catch {
+      return true
     }
   }
 
@@ -225,7 +234,7 @@ extension Transaction {
   func commit() throws(LMDBFailure) { try check(mdb_txn_commit(handle), "commit") }
 }
 
-private func openForReading(_ path: String) -> Int32 { open(path, O_RDONLY | O_CLOEXEC) }
+private func openReadOnly(_ path: String) -> Int32 { open(path, O_RDONLY | O_CLOEXEC) }
 
 /// A file, whatever its name.
 private struct FileIdentity: Hashable {

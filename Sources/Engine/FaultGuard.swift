@@ -31,7 +31,7 @@ enum FaultGuard {
   /// Installs the handlers, once in a process.
   static func install() { _ = previousActions }
 
-  private nonisolated(unsafe) static let previousActions: (bus: sigaction, segmentation: sigaction) = {
+  private static let previousActions: (bus: sigaction, segmentation: sigaction) = {
     _ = places
     var action = sigaction()
     action.__sigaction_handler.sa_sigaction = { signal, _, _ in handle(signal) }

@@ -167,6 +167,19 @@ func word(_ key: UnsafeRawBufferPointer) -> UInt64? {
   key.count == 8 ? key.loadUnaligned(as: UInt64.self) : nil
 }
 
+@inline(__always)
+func isEqual(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
+  left.count == right.count && (left.isEmpty || memcmp(left.baseAddress!, right.baseAddress!, left.count) == 0)
+}
+
+extension [UInt8] {
+  /// As `withUnsafeBytes`, which does not tell what it throws.
+  @inline(__always)
+  func withRawBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+    try withUnsafeBufferPointer { (buffer) throws(E) in try body(UnsafeRawBufferPointer(buffer)) }
+  }
+}
+
 extension MDB_val {
   /// LMDB's type has no const; it writes to no key and no record that it is given.
   @inline(__always)

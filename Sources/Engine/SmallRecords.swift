@@ -7,16 +7,16 @@ import Primitives
 ///
 /// Big-endian, so that LMDB's bytewise order of a key's records is the order of its versions. The lease is there for the
 /// start, which puts keys and leases together without reading a version.
-struct ReferenceRecord: Hashable, Sendable {
-  static let byteCount = 24
-  static let maxOrdinal = UInt64.max >> 1
+package struct ReferenceRecord: Hashable, Sendable {
+  package static let byteCount = 24
+  package static let maxOrdinal = UInt64.max >> 1
 
-  var main: Int64
-  var ordinal: UInt64
-  var isTombstone: Bool
-  var lease: LeaseID
+  package var main: Int64
+  package var ordinal: UInt64
+  package var isTombstone: Bool
+  package var lease: LeaseID
 
-  init(main: Int64, ordinal: UInt64, isTombstone: Bool, lease: LeaseID) {
+  package init(main: Int64, ordinal: UInt64, isTombstone: Bool, lease: LeaseID) {
     precondition(ordinal <= Self.maxOrdinal, "an ordinal of 64 bits")
     self.main = main
     self.ordinal = ordinal
@@ -26,7 +26,7 @@ struct ReferenceRecord: Hashable, Sendable {
 
   /// nil when the size is wrong; any 24 bytes are a record.
   @inline(__always)
-  init?(_ bytes: UnsafeRawBufferPointer) {
+  package init?(_ bytes: UnsafeRawBufferPointer) {
     guard bytes.count == Self.byteCount else { return nil }
     main = Int64(bigEndian: bytes.loadUnaligned(as: Int64.self))
     let tagged = UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
@@ -42,7 +42,7 @@ struct ReferenceRecord: Hashable, Sendable {
   }
 
   @inline(__always)
-  func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+  package func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
     let words = words
     return try withUnsafePointer(to: words) { (pointer) throws(E) in
       try body(UnsafeRawBufferPointer(start: pointer, count: Self.byteCount))
@@ -51,14 +51,14 @@ struct ReferenceRecord: Hashable, Sendable {
 
   /// The share in the sum of `keys`.
   @inline(__always)
-  func hash(key: UnsafeRawBufferPointer) -> UInt64 {
+  package func hash(key: UnsafeRawBufferPointer) -> UInt64 {
     var hash = RecordHash(seed: UInt64(Database.keys.rawValue))
     hash.mix(key)
     return finished(hash)
   }
 
   /// The share in the sum of `long`.
-  var longHash: UInt64 { finished(RecordHash(seed: UInt64(Database.long.rawValue))) }
+  package var longHash: UInt64 { finished(RecordHash(seed: UInt64(Database.long.rawValue))) }
 
   @inline(__always)
   private func finished(_ start: RecordHash) -> UInt64 {
@@ -80,26 +80,26 @@ struct ReferenceRecord: Hashable, Sendable {
 ///     TTL i64 (ms) · deadline i64 (ms on the lease clock)
 ///
 /// Little-endian.
-struct LeaseRecord: Hashable, Sendable {
-  static let byteCount = 16
+package struct LeaseRecord: Hashable, Sendable {
+  package static let byteCount = 16
 
-  var ttlMilliseconds: Int64
-  var deadlineMilliseconds: Int64
+  package var ttlMilliseconds: Int64
+  package var deadlineMilliseconds: Int64
 
-  init(ttlMilliseconds: Int64, deadlineMilliseconds: Int64) {
+  package init(ttlMilliseconds: Int64, deadlineMilliseconds: Int64) {
     self.ttlMilliseconds = ttlMilliseconds
     self.deadlineMilliseconds = deadlineMilliseconds
   }
 
   @inline(__always)
-  init?(_ bytes: UnsafeRawBufferPointer) {
+  package init?(_ bytes: UnsafeRawBufferPointer) {
     guard bytes.count == Self.byteCount else { return nil }
     ttlMilliseconds = Int64(littleEndian: bytes.loadUnaligned(as: Int64.self))
     deadlineMilliseconds = Int64(littleEndian: bytes.loadUnaligned(fromByteOffset: 8, as: Int64.self))
   }
 
   @inline(__always)
-  func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+  package func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
     let words = (ttlMilliseconds.littleEndian, deadlineMilliseconds.littleEndian)
     return try withUnsafePointer(to: words) { (pointer) throws(E) in
       try body(UnsafeRawBufferPointer(start: pointer, count: Self.byteCount))
@@ -107,13 +107,13 @@ struct LeaseRecord: Hashable, Sendable {
   }
 
   @inline(__always)
-  static func key(_ id: LeaseID) -> UInt64 { UInt64(bitPattern: id) ^ (1 << 63) }
+  package static func key(_ id: LeaseID) -> UInt64 { UInt64(bitPattern: id) ^ (1 << 63) }
 
   @inline(__always)
-  static func id(_ key: UInt64) -> LeaseID { LeaseID(bitPattern: key ^ (1 << 63)) }
+  package static func id(_ key: UInt64) -> LeaseID { LeaseID(bitPattern: key ^ (1 << 63)) }
 
   @inline(__always)
-  func hash(id: LeaseID) -> UInt64 {
+  package func hash(id: LeaseID) -> UInt64 {
     var hash = RecordHash(seed: UInt64(Database.leases.rawValue))
     hash.mix(UInt64(bitPattern: id))
     hash.mix(UInt64(bitPattern: ttlMilliseconds))

@@ -25,8 +25,8 @@ package final class StateEngine: Sendable {
   private let living: Mutex<Living?>
   private let published: Mutex<Published>
 
-  /// Opens or creates the environment and loads the state: an empty `StateMachine` when it is fresh. Throws what the
-  /// operator must mend (damage, foreign format).
+  /// Opens or creates the environment and loads the state: an empty `StateMachine`, which notes its changes, when it is
+  /// fresh. Throws what the operator must mend (damage, foreign format).
   package static func open(
     directory: String, options: EngineOptions
   ) throws(StorageError) -> (StateEngine, StateMachine) {
@@ -84,8 +84,9 @@ package final class StateEngine: Sendable {
         return writer.writtenBytes
       }
     } catch {
-      // A failed sync is never tried again: what a second one would report is not what is on the disk.
-      guard environment.isOutOfSpace(error) else { stopProcess(environment.storageError(error)) }
+      // A failed sync is never tried again: what a second one would report is not what is on the disk. (Where a disk
+      // notices only then that it is full, the next commit writes all of its pages anew, so nothing rests on this one's.)
+      guard environment.isOutOfSpace(error), !environment.hasFailed else { stopProcess(environment.storageError(error)) }
       throw environment.outOfSpace(error)
     }
   }
@@ -102,6 +103,28 @@ package final class StateEngine: Sendable {
       now = Living(environment: copy.environment, record: copy.record)
       living = now
       return publish(now, since: start) { $0.noteDefragmentation($1) }
+    }
+  }
+
+  /// Puts another state in the place of all that is stored (one that a leader has sent): `changes` is its first cut. As
+  /// `commit`: done as a whole or not at all, also across a crash, and throws when there is no space for both.
+  package func replace(with changes: StateChanges) throws(StorageError) -> EngineCommit {
+    try living.withLock { (living) throws(StorageError) in
+      precondition(living != nil, "replace after close")
+      let start = ContinuousClock.now
+      let files = StateFiles(directory: directory, unsafeNoSync: options.unsafeNoSync)
+      try files.removeNext()
+      var now = Living(
+        environment: try Environment.create(path: files.nextPath, shownPath: files.path, mapBytes: options.mapBytes))
+      do throws(StorageError) {
+        let writtenBytes = try Self.write(changes, to: &now)
+        try files.install(now.environment)
+        living = now
+        return publish(now, since: start) { $0.noteCommit($1, bytes: writtenBytes) }
+      } catch {
+        try files.removeNext()
+        throw error
+      }
     }
   }
 

@@ -64,17 +64,24 @@ enum Database: Int, CaseIterable {
 }
 
 /// How much is stored, and order-independent sums over it (see `RecordHash`). Kept up to date by every commit.
-struct StoredTotals: Hashable, Sendable {
-  var versions = Tally()
-  var keys = Tally()
-  var long = Tally()
-  var leases = Tally()
+package struct StoredTotals: Hashable, Sendable {
+  package var versions = Tally()
+  package var keys = Tally()
+  package var long = Tally()
+  package var leases = Tally()
   /// Logical bytes of all versions.
-  var archivedBytes = 0
+  package var archivedBytes = 0
 
-  struct Tally: Hashable, Sendable {
-    var count: UInt64 = 0
-    var sum: UInt64 = 0
+  package init() {}
+
+  package struct Tally: Hashable, Sendable {
+    package var count: UInt64
+    package var sum: UInt64
+
+    package init(count: UInt64 = 0, sum: UInt64 = 0) {
+      self.count = count
+      self.sum = sum
+    }
 
     mutating func add(_ hash: UInt64) {
       count &+= 1
@@ -95,15 +102,15 @@ struct StoredTotals: Hashable, Sendable {
 ///     leases u64 · next ordinal u64 · alarms: count varint, each member u64 · kind u8 · crc32c u32 of all before it
 ///
 /// Integers are little-endian; the tallies are those of versions, keys, long, leases.
-struct MetaRecord: Hashable, Sendable {
+package struct MetaRecord: Hashable, Sendable {
   /// LMDB's number of the transaction that wrote the record: a head page that leads to an older tree is found out.
-  var transaction: UInt64
-  var totals: StoredTotals
-  var head: StateHead
+  package var transaction: UInt64
+  package var totals: StoredTotals
+  package var head: StateHead
 
   private static let magic: [UInt8] = Array("LHST".utf8)
 
-  func encoded() -> [UInt8] {
+  package func encoded() -> [UInt8] {
     var writer = ByteWriter(reserving: 192 + head.alarms.count * 9)
     writer.bytes += Self.magic
     writer.writeFixed(StateFormat.version)
@@ -130,14 +137,14 @@ struct MetaRecord: Hashable, Sendable {
     return writer.bytes
   }
 
-  init(transaction: UInt64, totals: StoredTotals, head: StateHead) {
+  package init(transaction: UInt64, totals: StoredTotals, head: StateHead) {
     self.transaction = transaction
     self.totals = totals
     self.head = head
   }
 
   /// Throws `.unknownVersion` on a record of another format.
-  init(decoding bytes: [UInt8]) throws(DecodingFailure) {
+  package init(decoding bytes: [UInt8]) throws(DecodingFailure) {
     guard bytes.starts(with: Self.magic), bytes.count >= Self.magic.count + 8 else {
       throw .malformed(offset: 0, "not a state's head")
     }

@@ -14,8 +14,8 @@ struct LoadedState {
 /// Reads the whole state except for the values, compares it with the sums in `meta`, and builds the state machine. Damage
 /// is refused: nothing of it is ever served.
 struct StateReading {
-  private let environment: Environment
-  private let transaction: Transaction
+  let environment: Environment
+  let transaction: Transaction
 
   static func load(_ environment: Environment) throws(StorageError) -> LoadedState {
     try FaultGuard.inside(environment.faultMessage) { () throws(StorageError) in
@@ -33,7 +33,9 @@ struct StateReading {
       let reading = StateReading(environment: environment, transaction: transaction)
       guard let record = try reading.readMeta() else {
         try reading.checkEmpty()
-        return LoadedState(machine: StateMachine(), record: nil, sizes: sizes)
+        var machine = StateMachine()
+        machine.recordChanges()
+        return LoadedState(machine: machine, record: nil, sizes: sizes)
       }
       let machine = try reading.buildMachine(record, archive)
       return LoadedState(machine: machine, record: record, sizes: sizes)
@@ -50,7 +52,7 @@ struct StateReading {
   static func readMeta(_ transaction: Transaction, of environment: Environment) throws(StorageError) -> MetaRecord? {
     let bytes: [UInt8]?
     do throws(LMDBFailure) {
-      bytes = try StateFormat.metaKey.withUnsafeBytes { (key) throws(LMDBFailure) in
+      bytes = try StateFormat.metaKey.withRawBytes { (key) throws(LMDBFailure) in
         try transaction.get(.meta, key).map { [UInt8]($0) }
       }
     } catch {
@@ -72,7 +74,8 @@ struct StateReading {
     return record
   }
 
-  private func checkEmpty() throws(StorageError) {
+  /// Without a head nothing may be there.
+  func checkEmpty() throws(StorageError) {
     for database in Database.allCases where try entryCount(of: database) != 0 {
       throw damage("it has \(database.name) and no head")
     }

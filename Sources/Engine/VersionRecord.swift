@@ -10,27 +10,27 @@ import Primitives
 ///
 /// Fixed integers are little-endian. The checksum covers the ordinal, so that a record found in another's place is
 /// damage too.
-enum VersionRecord {
+package enum VersionRecord {
   static let checksumBytes = 4
   private static let putTag: UInt8 = 1
   private static let deleteTag: UInt8 = 2
   private static let leaseFlag: UInt8 = 0x80
 
   /// What can be read without touching the value, which may be long and cold.
-  struct Head {
-    var checksum: UInt32
-    var kind: KeyspaceEvent.Kind
-    var main: Int64
-    var sub: Int64
-    var key: UnsafeRawBufferPointer
-    var createRevision: Int64 = 0
-    var version: Int64 = 0
-    var lease: LeaseID = 0
-    var value = UnsafeRawBufferPointer(start: nil, count: 0)
+  package struct Head {
+    package var checksum: UInt32
+    package var kind: KeyspaceEvent.Kind
+    package var main: Int64
+    package var sub: Int64
+    package var key: UnsafeRawBufferPointer
+    package var createRevision: Int64 = 0
+    package var version: Int64 = 0
+    package var lease: LeaseID = 0
+    package var value = UnsafeRawBufferPointer(start: nil, count: 0)
 
-    var isTombstone: Bool { kind != .put }
+    package var isTombstone: Bool { kind != .put }
     /// As `StoredVersion.sizeInBytes`.
-    var sizeInBytes: Int { key.count + value.count + VersionRecord.bookkeepingBytes }
+    package var sizeInBytes: Int { key.count + value.count + VersionRecord.bookkeepingBytes }
   }
 
   /// The fixed share of `StoredVersion.sizeInBytes`.
@@ -39,7 +39,7 @@ enum VersionRecord {
   ).sizeInBytes
 
   /// Replaces the writer's content by the record.
-  static func encode(_ version: StoredVersion, at ordinal: UInt64, into writer: inout ByteWriter) {
+  package static func encode(_ version: StoredVersion, at ordinal: UInt64, into writer: inout ByteWriter) {
     writer.bytes.removeAll(keepingCapacity: true)
     writer.writeFixed(UInt32(0))
     let lease = version.lease == 0 ? 0 : leaseFlag
@@ -63,7 +63,7 @@ enum VersionRecord {
   }
 
   /// nil when the bytes are no record. The checksum is not looked at.
-  static func head(of record: UnsafeRawBufferPointer) -> Head? {
+  package static func head(of record: UnsafeRawBufferPointer) -> Head? {
     var reader = RecordReader(record)
     guard let checksum = reader.fixed(UInt32.self), let tag = reader.byte(),
       let main = reader.varint(), let sub = reader.varint(),
@@ -90,7 +90,7 @@ enum VersionRecord {
   }
 
   /// The whole record, checked; nil when it is damaged or that of another ordinal.
-  static func decode(_ record: UnsafeRawBufferPointer, at ordinal: UInt64) -> StoredVersion? {
+  package static func decode(_ record: UnsafeRawBufferPointer, at ordinal: UInt64) -> StoredVersion? {
     guard isIntact(record, at: ordinal), let head = head(of: record) else { return nil }
     return StoredVersion(
       KeyRecord(

@@ -42,7 +42,7 @@ package struct KeyspaceLoader: Sendable {
   package mutating func add(
     key: UnsafeRawBufferPointer, _ reference: VersionReference, lease: LeaseID
   ) throws(DecodingFailure) {
-    guard (1...revision).contains(reference.main), reference.ordinal < nextOrdinal else {
+    guard reference.main >= 1, reference.main <= revision, reference.ordinal < nextOrdinal else {
       throw .malformed(offset: 0, "a version beyond the revision")
     }
     guard lease == 0 || !reference.isTombstone else { throw .malformed(offset: 0, "a tombstone on a lease") }

@@ -100,6 +100,9 @@ extension StateMachine {
     keyspace.uncutBytes + leaseChanges.count * MemoryLayout<LeaseChange>.stride
   }
 
+  /// See `Keyspace.bumpRevision`: for a restored copy. Leases keep the time they have left.
+  package mutating func bumpRevision(by amount: Int64) -> Bool { keyspace.bumpRevision(by: amount) }
+
   /// Notes the state of a lease that has just been granted or renewed.
   mutating func recordLease(_ id: LeaseID, at slot: Int) {
     guard recordsChanges else { return }

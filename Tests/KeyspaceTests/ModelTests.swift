@@ -11,17 +11,7 @@ struct ModelTests {
     trial.leases = [1, 2, 3]
     var model = NaiveKeyspace()
     for step in 0..<400 {
-      switch Int.random(in: 0..<100, using: &random.generator) {
-      case ..<60: try change(&trial, &model, &random)
-      case ..<64: try compact(&trial, &model, &random)
-      case ..<70: trial.keyspace.compactStep(maxKeys: .random(in: 1...10, using: &random.generator))
-      case ..<88:
-        let query = random.query(around: model.revision)
-        let mine = try outcome { try trial.keyspace.range(query) }
-        let theirs = try outcome { try model.range(query) }
-        #expect(mine == theirs)
-      default: try compareHistory(trial, model, &random)
-      }
+      try perform(&trial, &model, &random)
       #expect(trial.revision == model.revision)
       if step % 50 == 0 {
         #expect(trial.keyspace.keyCount == model.state(at: .max).count)
@@ -32,6 +22,68 @@ struct ModelTests {
       }
     }
     #expect(trial.events == model.changes)
+  }
+
+  @Test("And so it does while versions leave memory, at any moment, and for copies held meanwhile", arguments: 21...40)
+  func agreesWithModelOverArchive(seed: UInt64) throws {
+    var random = RandomRequests(seed: seed)
+    var (trial, model) = (Trial(), NaiveKeyspace())
+    trial.leases = [1, 2, 3]
+    var engine = MemoryEngine()
+    var twin = Trial()  // is told the same and never archives anything
+    var held: [(keyspace: Keyspace, bytes: [UInt8])] = []
+    for step in 0..<400 {
+      switch Int.random(in: 0..<100, using: &random.generator) {
+      case ..<10: if engine.pending == nil { engine.cut(&trial.keyspace) }
+      case ..<20: engine.commit(&trial.keyspace)
+      case ..<22: engine.rebase(&trial.keyspace)
+      case ..<24: held.append((trial.keyspace, trial.keyspace.encoded()))
+      case ..<26:
+        if engine.pending == nil {
+          engine.cut(&trial.keyspace)
+          engine.commit(&trial.keyspace)
+          let loaded = try engine.load()
+          #expect(loaded.encoded() == trial.keyspace.encoded())
+          #expect(loaded.keyCount == trial.keyspace.keyCount)
+          #expect(loaded.sizeInBytes == trial.keyspace.sizeInBytes)
+          trial.keyspace = loaded
+        }
+      default: try perform(&trial, &model, &random)
+      }
+      #expect(trial.revision == model.revision)
+      if step % 20 == 0 {
+        twin.keyspace = try Keyspace(encoded: trial.keyspace.encoded())
+        #expect(twin.keyspace.encoded() == trial.keyspace.encoded())
+        #expect(try twin.keyspace.hash(at: 0) == trial.keyspace.hash(at: 0))
+        #expect(twin.keyspace.keyCount == trial.keyspace.keyCount)
+        #expect(twin.keyspace.keyCount == model.state(at: .max).count)
+        for (keyspace, bytes) in held { #expect(keyspace.encoded() == bytes) }
+      }
+    }
+    #expect(trial.events == model.changes)
+    engine.commit(&trial.keyspace)
+    while trial.keyspace.compactStep(maxKeys: 7) {}
+    engine.cut(&trial.keyspace)
+    engine.commit(&trial.keyspace)
+    #expect(trial.keyspace.recentBytes == 0)
+    #expect(trial.keyspace.uncutBytes == 0)
+    let kept = try Keyspace(encoded: trial.keyspace.encoded())
+    #expect(trial.keyspace.sizeInBytes == kept.sizeInBytes)
+  }
+
+  /// One random operation or question, to both.
+  private func perform(_ trial: inout Trial, _ model: inout NaiveKeyspace, _ random: inout RandomRequests) throws {
+    switch Int.random(in: 0..<100, using: &random.generator) {
+    case ..<60: try change(&trial, &model, &random)
+    case ..<64: try compact(&trial, &model, &random)
+    case ..<70: trial.keyspace.compactStep(maxKeys: .random(in: 1...10, using: &random.generator))
+    case ..<88:
+      let query = random.query(around: model.revision)
+      let mine = try outcome { try trial.keyspace.range(query) }
+      let theirs = try outcome { try model.range(query) }
+      #expect(mine == theirs)
+    default: try compareHistory(trial, model, &random)
+    }
   }
 
   private func change(_ trial: inout Trial, _ model: inout NaiveKeyspace, _ random: inout RandomRequests) throws {

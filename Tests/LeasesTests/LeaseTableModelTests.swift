@@ -85,6 +85,23 @@ struct LeaseTableModelTests {
     }
   }
 
+  private func loaded(from table: LeaseTable, at clock: LeaseClock) throws -> LeaseTable {
+    var loader = LeaseTableLoader(at: clock)
+    for id in table.ids.sorted() {
+      let ttl = try #require(table.grantedTTLMilliseconds(of: id))
+      let deadline = try #require(table.deadline(of: id))
+      try loader.add(id, ttlMilliseconds: ttl, deadlineMilliseconds: deadline.milliseconds)
+    }
+    let loaded = loader.finish()
+    #expect(loaded.violation == nil)
+    #expect(loaded.ids == table.ids)
+    let asked = table.ids + [0, .max, .min]
+    var slots = [7]
+    loaded.slots(of: asked, into: &slots)
+    #expect(slots == asked.map { loaded.slot(of: $0) ?? -1 })
+    return loaded
+  }
+
   private func restored(_ table: LeaseTable, at clock: LeaseClock) throws -> LeaseTable {
     #expect(table.violation == nil)
     var writer = ByteWriter()
@@ -93,7 +110,8 @@ struct LeaseTableModelTests {
     let restored = try LeaseTable(decoding: &reader, at: clock)
     #expect(reader.isAtEnd)
     #expect(restored.ids == table.ids)
-    return restored
+    let loaded = try loaded(from: table, at: clock)
+    return table.count % 2 == 0 ? restored : loaded
   }
 
   @Test("stays whole while a crowd is renewed in place, passed by, and drained")

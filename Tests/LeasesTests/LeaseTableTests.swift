@@ -167,4 +167,15 @@ struct LeaseTableSnapshotTests {
       }
     }
   }
+
+  @Test("A loader refuses IDs that do not rise, ID 0 and a TTL that is not positive")
+  func loaderRefusals() throws {
+    var loader = LeaseTableLoader(at: .zero)
+    try loader.add(-3, ttlMilliseconds: 1, deadlineMilliseconds: 1)
+    for (id, ttl) in [(-3, 1), (-4, 1), (0, 1), (1, 0), (1, -1)] as [(LeaseID, Int64)] {
+      #expect(throws: DecodingFailure.self) { try loader.add(id, ttlMilliseconds: ttl, deadlineMilliseconds: 1) }
+    }
+    try loader.add(1, ttlMilliseconds: 1, deadlineMilliseconds: -1)
+    #expect(loader.finish().ids == [1, -3])
+  }
 }

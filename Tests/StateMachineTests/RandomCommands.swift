@@ -91,7 +91,7 @@ struct RandomCommands {
   }
 
   mutating func command() -> Command {
-    switch Int.random(in: 0..<10, using: &random) {
+    switch Int.random(in: 0..<11, using: &random) {
     case 0: .put(put())
     case 1: .delete(delete())
     case 2: .transaction(transaction(depth: 3))
@@ -104,6 +104,10 @@ struct RandomCommands {
       .grantAndTransact(
         grants: several(upTo: 3) { LeaseGrant(id: $0.number(), ttlMilliseconds: $0.number()) },
         request: transaction(depth: 2))
+    case 9:
+      .alarm(
+        flag() ? .activate : .deactivate,
+        Alarm(memberID: UInt64(bitPattern: number()), kind: flag() ? .noSpace : .corrupt))
     default: .tick
     }
   }
