@@ -1,7 +1,8 @@
 /// Appends the project's binary formats (log records, commands, snapshots, peer frames) to a byte array.
 /// Integers are little-endian when fixed, LEB128 when variable; signed variable integers are zig-zag.
+@usableFromInline
 package struct ByteWriter: Sendable {
-  package var bytes: [UInt8]
+  @usableFromInline package var bytes: [UInt8]
 
   @inlinable
   package init(reserving capacity: Int = 0) {

@@ -8,8 +8,9 @@
 ///
 /// A struct of its own rather than `[UInt8]`, so that the order is defined once and the representation can change
 /// without touching its users.
+@usableFromInline
 package struct Bytes: Hashable, Sendable {
-  package var array: [UInt8]
+  @usableFromInline package var array: [UInt8]
 
   @inlinable
   package init(_ array: [UInt8] = []) { self.array = array }
@@ -76,12 +77,15 @@ extension Bytes: Comparable {
 }
 
 extension Bytes: ExpressibleByStringLiteral, ExpressibleByArrayLiteral {
+  @inlinable
   package init(stringLiteral text: String) { self.init(text) }
+  @inlinable
   package init(arrayLiteral elements: UInt8...) { self.init(elements) }
 }
 
 extension Bytes: CustomStringConvertible {
   /// Text where it is printable ASCII, `\xNN` elsewhere.
+  @usableFromInline
   package var description: String {
     var text = ""
     for byte in array {

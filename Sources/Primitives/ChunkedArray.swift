@@ -3,6 +3,7 @@
 /// It grows without moving what it holds (no stall, no moment at which old and new storage both exist), and a
 /// change after a copy duplicates one chunk and not the whole: a hot snapshot costs memory only where the original
 /// is touched meanwhile.
+@usableFromInline
 package struct ChunkedArray<Element: Sendable>: Sendable {
   @usableFromInline package var chunks: [[Element]] = []
   @usableFromInline package var storedCount = 0

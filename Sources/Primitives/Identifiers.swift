@@ -3,9 +3,10 @@ package typealias LeaseID = Int64
 
 /// The place of one change in the keyspace's history: `main` rises by one with each transaction that changes
 /// something, `sub` numbers the changes inside it from 0.
+@usableFromInline
 package struct Revision: Hashable, Comparable, Sendable, CustomStringConvertible {
-  package var main: Int64
-  package var sub: Int64
+  @usableFromInline package var main: Int64
+  @usableFromInline package var sub: Int64
 
   @inlinable
   package init(main: Int64, sub: Int64 = 0) {
@@ -18,12 +19,13 @@ package struct Revision: Hashable, Comparable, Sendable, CustomStringConvertible
     left.main != right.main ? left.main < right.main : left.sub < right.sub
   }
 
-  package var description: String { "\(main).\(sub)" }
+  @usableFromInline package var description: String { "\(main).\(sub)" }
 }
 
 /// A moment on the lease clock: milliseconds of leadership since the cluster began (see `Leases`). Never wall time.
+@usableFromInline
 package struct LeaseClock: Hashable, Comparable, Sendable, CustomStringConvertible {
-  package var milliseconds: Int64
+  @usableFromInline package var milliseconds: Int64
 
   @inlinable
   package init(milliseconds: Int64) { self.milliseconds = milliseconds }
@@ -40,5 +42,5 @@ package struct LeaseClock: Hashable, Comparable, Sendable, CustomStringConvertib
     return LeaseClock(milliseconds: overflow ? .max : sum)
   }
 
-  package var description: String { "\(milliseconds)ms" }
+  @usableFromInline package var description: String { "\(milliseconds)ms" }
 }

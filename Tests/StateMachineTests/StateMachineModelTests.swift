@@ -113,8 +113,9 @@ struct StateMachineModelTests {
       #expect(first.events == second.events)
       if step % 40 == 20 {
         let revision = second.machine.keyspace.revision - 3
-        #expect(first.apply(workload.batch(of: [.compact(revision: revision)])) ==
-          second.apply(workload.batch(of: [.compact(revision: revision)])))
+        #expect(
+          first.apply(workload.batch(of: [.compact(revision: revision)]))
+            == second.apply(workload.batch(of: [.compact(revision: revision)])))
       }
       switch Int.random(in: 0..<20, using: &workload.random) {
       case ..<4: if engine.pending == nil { engine.cut(&first.machine) }
