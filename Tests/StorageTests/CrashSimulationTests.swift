@@ -274,14 +274,15 @@ struct CrashSimulationTests {
 
   /// Opens the log after its process was killed and appends to it. What was read may have been told to clients.
   private func goOn(_ disk: SimulatedDisk, _ progress: inout Progress, _ label: String) {
-    guard let (log, recovered) = try? SynchronousLog.open(directory: directory, options: options, disk: disk) else {
-      return
-    }
+    let base = progress.reported.base
+    guard
+      let (log, recovered) = try? SynchronousLog.open(directory: directory, base: base, options: options, disk: disk)
+    else { return }
     guard let model = progress.possible.first(where: { $0.matches(recovered) }) else {
       Issue.record("\(label): the second process read what was never written")
       return
     }
-    let next = (model.records.last?.index ?? model.snapshot?.index ?? 0) + 1
+    let next = model.last + 1
     let more = LogAppend(
       vote: PersistentVote(term: 8, vote: 2, commit: 0), records: records(next...next, term: 8, bytes: 40))
     var longer = model
