@@ -101,46 +101,5 @@ class FailingDisk(unittest.TestCase):
         oracle_run.node.stop()
 
 
-class Descriptors(unittest.TestCase):
-    def test_the_server_survives_when_no_descriptor_is_left(self):
-        space = Workspace()
-        self.addCleanup(space.close)
-        node = space.own(Node(space, None, tls=False))
-        node.limits = {resource.RLIMIT_NOFILE: 64}
-        node.start()
-        client = EtcdClient(node.port)
-        self.addCleanup(client.close)
-        client.ask("Put", rpc.PutRequest(key=b"before", value=b"1"))
-        crowd = []
-        for _ in range(150):        # the kernel's queue takes those that cannot be accepted
-            connection = socket.socket()
-            connection.setblocking(False)
-            connection.connect_ex(("127.0.0.1", node.port))
-            crowd.append(connection)
-        descriptors = Path(f"/proc/{node.process.pid}/fd")
-        wait_until(lambda: len(os.listdir(descriptors)) >= 60, "the last descriptor's use", 10)
-        # Who is connected is served all the time.
-        end = time.monotonic() + 2
-        busy = processor_seconds(node)
-        while time.monotonic() < end:
-            self.assertEqual(client.ask("Range", rpc.RangeRequest(key=b"before")).kvs[0].value, b"1")
-            client.ask("Put", rpc.PutRequest(key=b"during", value=b"2"))
-            time.sleep(0.05)
-        busy = processor_seconds(node) - busy
-        self.assertTrue(node.is_alive, tail(node.log))
-        self.assertLess(busy, 1.0, "waiting for a descriptor costs no core")
-        for connection in crowd:
-            connection.close()
-        wait_until(node.is_healthy, "an answer to a new connection", 20)
-        with_new = EtcdClient(node.port)
-        self.addCleanup(with_new.close)
-        self.assertEqual(with_new.ask("Range", rpc.RangeRequest(key=b"during")).kvs[0].value, b"2")
-
-
-def processor_seconds(node):
-    fields = Path(f"/proc/{node.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 if __name__ == "__main__":
     unittest.main()
