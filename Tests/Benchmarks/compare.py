@@ -14,6 +14,7 @@ import contextlib
 import importlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
@@ -192,8 +193,14 @@ def command():
     return " ".join(["Tests/Benchmarks/run", *arguments])
 
 
+def give_up(*_):
+    raise KeyboardInterrupt
+
+
 def main():
     chosen = options()
+    # Servers and data directories go away with a run that is ended from outside too.
+    signal.signal(signal.SIGTERM, give_up)
     folder = tempfile.mkdtemp(prefix="leasehold-benchmark.", dir=chosen.dir)
     failed = []
     try:
