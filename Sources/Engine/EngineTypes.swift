@@ -9,6 +9,16 @@ package struct EngineCommit: Sendable {
   package var archive: any VersionArchive
   package var belowOrdinal: UInt64
   package var archivedBytes: Int
+
+  package init(
+    appliedIndex: UInt64, appliedTerm: UInt64, archive: any VersionArchive, belowOrdinal: UInt64, archivedBytes: Int
+  ) {
+    self.appliedIndex = appliedIndex
+    self.appliedTerm = appliedTerm
+    self.archive = archive
+    self.belowOrdinal = belowOrdinal
+    self.archivedBytes = archivedBytes
+  }
 }
 
 package struct EngineSizes: Hashable, Sendable {

@@ -133,7 +133,7 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
   /// Answered when it is done. As etcd's, the answer has no header.
   @Sendable
   private func defragment(_ request: EtcdDefragmentRequest, _ reply: UnaryReply<EtcdDefragmentResponse>) {
-    context.node.defragment(on: reply.eventLoop) { outcome in
+    context.node.defragment(on: reply.call.eventLoop) { outcome in
       switch outcome {
       case .success: reply.succeed(EtcdDefragmentResponse())
       case .failure(let error): reply.fail(GRPCStatus(.unknown, "\(error)"))

@@ -26,7 +26,7 @@ struct NativeLeaseService<Node: NodeHandle>: Sendable {
     let grants: [LeaseGrant]
     do throws(GRPCStatus) {
       try NativeLeaseErrors.check(count: request.leases.count, limit: Limits.maxLeasesPerNativeRequest)
-      try context.checkSize(requestBytes: reply.requestBytes)
+      try context.checkSize(requestBytes: reply.call.requestBytes)
       grants = try self.grants(request.leases.lazy.map { ($0.id, $0.ttlMs) })
     } catch {
       reply.fail(error)
@@ -59,7 +59,7 @@ struct NativeLeaseService<Node: NodeHandle>: Sendable {
     let transaction: TransactionRequest
     do throws(GRPCStatus) {
       try NativeLeaseErrors.check(count: request.items.count, limit: Limits.maxPutsPerNativeRequest)
-      try context.checkSize(requestBytes: reply.requestBytes)
+      try context.checkSize(requestBytes: reply.call.requestBytes)
       grants = try self.grants(request.items.lazy.map { ($0.lease, $0.ttlMs) })
       transaction = try Self.puts(request.items, on: grants)
     } catch {
@@ -181,7 +181,7 @@ struct NativeLeaseService<Node: NodeHandle>: Sendable {
     _ commands: [Command], _ reply: UnaryReply<Response>,
     _ respond: @escaping @Sendable ([CommandResult]) throws(GRPCStatus) -> Response
   ) {
-    context.node.propose(commands, on: reply.eventLoop) { outcome in
+    context.node.propose(commands, on: reply.call.eventLoop) { outcome in
       reply.answer { () throws(GRPCStatus) in
         switch outcome {
         case .failure(let error):

@@ -8,7 +8,7 @@ extension ServiceContext {
   func answerFromPool<Response>(
     _ reply: UnaryReply<Response>, _ body: @escaping @Sendable () throws(GRPCStatus) -> Response
   ) {
-    let loop = reply.eventLoop
+    let loop = reply.call.eventLoop
     NIOThreadPool.singleton.submit { _ in
       let result = Result { () throws(GRPCStatus) in try body() }
       loop.execute { reply.answer { () throws(GRPCStatus) in try result.get() } }

@@ -19,7 +19,8 @@ import Testing
     for number in 0..<200 { try await fixture.put("k\(number)", "v\(number)") }
     #expect(try await eventually { engine.now.versions.count == 200 })
     #expect(engine.now.head?.revision == 201)
-    #expect(try await fixture.value("k0") == "v0" && fixture.value("k199") == "v199")
+    #expect(try await fixture.value("k0") == "v0")
+    #expect(try await fixture.value("k199") == "v199")
     #expect(fixture.node.status.databaseSizeBytes == 8_192 + 200 * 100)
     await fixture.node.stop()
   }

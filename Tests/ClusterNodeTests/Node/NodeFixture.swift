@@ -15,12 +15,23 @@ final class NodeFixture {
   private let configure: (inout NodeConfiguration) -> Void
   private let openStore: StateStoreOpener?
 
-  /// - Parameter openStore: puts a state of the test's own in the place of the engine.
-  init(openStore: StateStoreOpener? = nil, _ configure: @escaping (inout NodeConfiguration) -> Void = { _ in }) throws {
-    directory = FileManager.default.temporaryDirectory.path + "/leasehold-node-\(UInt64.random(in: 0...UInt64.max))"
+  init(_ configure: @escaping (inout NodeConfiguration) -> Void = { _ in }) throws {
+    directory = Self.newDirectory()
     self.configure = configure
+    openStore = nil
+    node = try Self.open(directory, configure, openStore)
+  }
+
+  /// Puts a state of the test's own in the place of the engine.
+  init(openStore: @escaping StateStoreOpener) throws {
+    directory = Self.newDirectory()
+    configure = { _ in }
     self.openStore = openStore
     node = try Self.open(directory, configure, openStore)
+  }
+
+  private static func newDirectory() -> String {
+    FileManager.default.temporaryDirectory.path + "/leasehold-node-\(UInt64.random(in: 0...UInt64.max))"
   }
 
   deinit {
