@@ -7,12 +7,14 @@ import Synchronization
 /// go of the archive ends them, and the pages that only it could see become free with the next commit.
 final class Archive: VersionArchive {
   let environment: Environment
+  private let blocks: BlockMap
   private let lanes: [ArchiveLane]
   private let nextLane = Atomic<Int>(0)
 
   /// Sees the last commit. To be made by the thread that commits, so that all lanes see the same one.
-  init(of environment: Environment) throws(LMDBFailure) {
+  init(of environment: Environment, _ blocks: BlockMap) throws(LMDBFailure) {
     self.environment = environment
+    self.blocks = blocks
     var lanes: [ArchiveLane] = []
     for _ in 0..<EngineLimits.archiveLanes { lanes.append(try ArchiveLane(environment)) }
     self.lanes = lanes
@@ -23,23 +25,34 @@ final class Archive: VersionArchive {
   }
 
   func forEachVersion(from main: Int64, below end: UInt64, _ body: (UInt64, StoredVersion) -> Bool) -> Bool {
-    walk(from: withLane { $0.firstOrdinal(from: main) }, below: end, body)
+    walk(fromBlock: blocks.index(from: main), at: 0, below: end) { ordinal, version in
+      version.revision.main < main || body(ordinal, version)
+    }
   }
 
   func forEachVersion(
     at start: UInt64, from main: Int64, below end: UInt64, _ body: (UInt64, StoredVersion) -> Bool
   ) -> Bool {
-    walk(from: start, below: end, body)
+    walk(fromBlock: blocks.index(at: start), at: start, below: end, body)
   }
 
-  private func walk(from start: UInt64?, below end: UInt64, _ body: (UInt64, StoredVersion) -> Bool) -> Bool {
-    var next = start
+  /// Block by block. Whoever is called may read the archive too, so no lane is held meanwhile.
+  private func walk(
+    fromBlock first: Int, at start: UInt64, below end: UInt64, _ body: (UInt64, StoredVersion) -> Bool
+  ) -> Bool {
     var batch: [(ordinal: UInt64, version: StoredVersion)] = []
-    while let start = next, start < end {
-      // Whoever is called here may read the archive too, so no lane is held meanwhile.
-      batch.removeAll(keepingCapacity: true)
-      next = withLane { $0.readVersions(from: start, below: end, into: &batch) }
-      for (ordinal, version) in batch where !body(ordinal, version) { return false }
+    for block in blocks.blocks[first...] {
+      let range = max(start, block.firstOrdinal)..<max(start, min(end, block.endOrdinal))
+      if range.isEmpty { return true }
+      var remaining = withLane { $0.checkedCount(of: block, in: range) }
+      var next = range.lowerBound
+      while remaining > 0 {
+        batch.removeAll(keepingCapacity: true)
+        withLane { $0.readVersions(in: next..<range.upperBound, into: &batch) }
+        for (ordinal, version) in batch where !body(ordinal, version) { return false }
+        remaining -= batch.count
+        next = batch[batch.count - 1].ordinal + 1
+      }
     }
     return true
   }
@@ -57,7 +70,7 @@ final class Archive: VersionArchive {
   }
 }
 
-/// One read transaction with a cursor. `@unchecked Sendable`: everything happens under `lock`.
+/// One read transaction with its cursors. `@unchecked Sendable`: everything happens under `lock`.
 final class ArchiveLane: @unchecked Sendable {
   let lock = Mutex(())
   private let environment: Environment
@@ -89,59 +102,51 @@ final class ArchiveLane: @unchecked Sendable {
     }
   }
 
-  /// The ordinal of the first version made at main revision `main` or later. Revisions rise with ordinals, so halving
-  /// finds it.
-  func firstOrdinal(from main: Int64) -> UInt64? {
+  /// How many versions of the block lie in `range`, once count and sum of all of them have turned out right: a damaged page
+  /// could leave some out.
+  func checkedCount(of block: BlockMap.Block, in range: Range<UInt64>) -> Int {
     FaultGuard.inside(environment.faultMessage) {
-      guard let last = entry({ () throws(LMDBFailure) in try cursor.move(MDB_LAST) }) else { return nil }
-      guard self.main(of: last.record, at: last.ordinal) >= main else { return nil }
-      // Invariant: no version below `low` is late enough, the first one at or above `high` is.
-      var low: UInt64 = 0
-      var high = last.ordinal
-      while low < high {
-        let middle = low + (high - low) / 2
-        guard let (ordinal, record) = seek(middle, MDB_SET_RANGE) else { stop(middle, "has no successor") }
-        if self.main(of: record, at: ordinal) >= main {
-          high = middle
-        } else {
-          low = ordinal + 1
-        }
+      var tally = StoredTotals.Tally()
+      var count = 0
+      var found = seek(block.firstOrdinal, MDB_SET_RANGE)
+      while let (ordinal, record) = found, ordinal < block.endOrdinal {
+        guard let hash = VersionRecord.hash(of: record, at: ordinal) else { stop(ordinal, "makes no sense") }
+        tally.add(hash)
+        if range.contains(ordinal) { count += 1 }
+        found = entry { () throws(LMDBFailure) in try cursor.move(MDB_NEXT) }
       }
-      return seek(low, MDB_SET_RANGE)?.ordinal
+      guard tally == block.record.tally else { stop(block.firstOrdinal, "or one soon behind it is missing") }
+      return count
     }
   }
 
-  /// Reads a batch; answers where the next one starts, nil at the end.
-  func readVersions(
-    from start: UInt64, below end: UInt64, into batch: inout [(ordinal: UInt64, version: StoredVersion)]
-  ) -> UInt64? {
+  /// Reads versions of the range from its start on, which there are: all of them, or a batch.
+  func readVersions(in range: Range<UInt64>, into batch: inout [(ordinal: UInt64, version: StoredVersion)]) {
     FaultGuard.inside(environment.faultMessage) {
       var bytes = 0
-      var found = seek(start, MDB_SET_RANGE)
-      while let (ordinal, record) = found {
-        if ordinal >= end { return nil }
-        if batch.count == EngineLimits.walkVersions || bytes >= EngineLimits.walkBytes { return ordinal }
+      var found = seek(range.lowerBound, MDB_SET_RANGE)
+      while let (ordinal, record) = found, ordinal < range.upperBound, bytes < EngineLimits.walkBytes {
         batch.append((ordinal, decode(record, at: ordinal)))
         bytes += record.count
         found = entry { () throws(LMDBFailure) in try cursor.move(MDB_NEXT) }
       }
-      return nil
+      if batch.isEmpty { stop(range.lowerBound, "or one soon behind it is missing") }
     }
   }
 
   // MARK: Damage
 
-  private func seek(_ ordinal: UInt64, _ operation: MDB_cursor_op) -> (ordinal: UInt64, record: UnsafeRawBufferPointer)?
-  {
-    entry { () throws(LMDBFailure) in try cursor.seek(ordinal, operation) }
+  private func seek(_ key: UInt64, _ operation: MDB_cursor_op) -> Entry? {
+    entry { () throws(LMDBFailure) in try cursor.seek(key, operation) }
   }
 
-  private func entry(
-    _ read: () throws(LMDBFailure) -> Cursor.Entry?
-  ) -> (ordinal: UInt64, record: UnsafeRawBufferPointer)? {
+  private typealias Entry = (key: UInt64, record: UnsafeRawBufferPointer)
+
+  private func entry(_ read: () throws(LMDBFailure) -> Cursor.Entry?) -> Entry? {
     do throws(LMDBFailure) {
       guard let (key, record) = try read() else { return nil }
-      return (word(key) ?? 0, record)
+      guard let key = word(key) else { stopProcess(damage("a key makes no sense")) }
+      return (key, record)
     } catch {
       stopProcess(environment.storageError(error))
     }
@@ -152,14 +157,7 @@ final class ArchiveLane: @unchecked Sendable {
     return version
   }
 
-  private func main(of record: UnsafeRawBufferPointer, at ordinal: UInt64) -> Int64 {
-    guard VersionRecord.isIntact(record, at: ordinal), let head = VersionRecord.head(of: record) else {
-      stop(ordinal, "fails its checksum")
-    }
-    return head.main
-  }
+  private func stop(_ ordinal: UInt64, _ what: String) -> Never { stopProcess(damage("version \(ordinal) \(what)")) }
 
-  private func stop(_ ordinal: UInt64, _ what: String) -> Never {
-    stopProcess(StorageError.corruptState(file: environment.path, reason: "version \(ordinal) \(what)"))
-  }
+  private func damage(_ reason: String) -> StorageError { .corruptState(file: environment.path, reason: reason) }
 }

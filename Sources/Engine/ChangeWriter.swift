@@ -11,11 +11,14 @@ import StateMachine
 struct ChangeWriter {
   private let transaction: Transaction
   private(set) var totals: StoredTotals
+  private(set) var blocks: BlockMap
   private(set) var writtenBytes = 0
   private var encoder = ByteWriter(reserving: 4_096)
+  private var blockChanges = BlockChanges()
 
-  init(transaction: Transaction, totals: StoredTotals) {
+  init(transaction: Transaction, totals: StoredTotals, blocks: BlockMap) {
     self.transaction = transaction
+    self.blocks = blocks
     self.totals = totals
   }
 
@@ -23,6 +26,7 @@ struct ChangeWriter {
     var references = try appendVersions(of: changes.keyspace)
     references.sort { $0.key != $1.key ? $0.key < $1.key : $0.record.ordinal < $1.record.ordinal }
     try put(references)
+    try applyBlockChanges()
     try remove(changes.keyspace.removals)
     try apply(changes.leases)
     return try putMeta(changes.head)
@@ -61,7 +65,9 @@ struct ChangeWriter {
       try cursor.put(ordinal, record, MDB_APPEND)
       return UInt32(littleEndian: record.loadUnaligned(as: UInt32.self))
     }
-    totals.versions.add(VersionRecord.hash(checksum: checksum, at: ordinal))
+    let hash = VersionRecord.hash(checksum: checksum, at: ordinal)
+    totals.versions.add(hash)
+    blockChanges.note(ordinal, main: version.revision.main) { $0.add(hash) }
     totals.archivedBytes += version.sizeInBytes
     writtenBytes += 8 + encoder.count
   }
@@ -99,6 +105,7 @@ struct ChangeWriter {
     }
     references.sort { $0.key != $1.key ? $0.key < $1.key : $0.record.ordinal < $1.record.ordinal }
     for reference in references { try remove(reference) }
+    try applyBlockChanges()
   }
 
   /// The version itself tells its lease, which its reference's record ends with.
@@ -108,7 +115,9 @@ struct ChangeWriter {
       head.main == removal.reference.main, head.isTombstone == removal.reference.isTombstone,
       removal.key.array.withRawBytes({ isEqual($0, head.key) })
     else { throw LMDBFailure(code: MDB_CORRUPTED, operation: "remove version \(ordinal)") }
-    totals.versions.remove(VersionRecord.hash(checksum: head.checksum, at: ordinal))
+    let hash = VersionRecord.hash(checksum: head.checksum, at: ordinal)
+    totals.versions.remove(hash)
+    blockChanges.note(ordinal, main: head.main) { $0.remove(hash) }
     totals.archivedBytes -= head.sizeInBytes
     let record = ReferenceRecord(
       main: head.main, ordinal: ordinal, isTombstone: head.isTombstone, lease: head.lease)
@@ -133,6 +142,41 @@ struct ChangeWriter {
     guard wasThere else {
       throw LMDBFailure(code: MDB_CORRUPTED, operation: "remove the reference to version \(record.ordinal)")
     }
+  }
+
+  // MARK: Blocks
+
+  /// What versions that come or go in the order of their ordinals change of the blocks.
+  private struct BlockChanges {
+    /// The tally counts and sums with wrap-around, so that it can stand for a loss.
+    var changes: [BlockMap.Block] = []
+
+    mutating func note(_ ordinal: UInt64, main: Int64, _ change: (inout StoredTotals.Tally) -> Void) {
+      let number = BlockRecord.number(of: ordinal)
+      if changes.last?.number != number {
+        changes.append(.init(number: number, record: BlockRecord(firstMain: main, tally: StoredTotals.Tally())))
+      }
+      change(&changes[changes.count - 1].record.tally)
+    }
+  }
+
+  private mutating func applyBlockChanges() throws(LMDBFailure) {
+    for change in blockChanges.changes {
+      let number = change.number
+      let (old, new) = blocks.apply(change)
+      if let old { totals.blocks.remove(old.hash(number: number)) }
+      if let new {
+        try withWord(number) { (key) throws(LMDBFailure) in
+          try new.withBytes { (bytes) throws(LMDBFailure) in try transaction.put(.blocks, key, bytes) }
+        }
+        totals.blocks.add(new.hash(number: number))
+        writtenBytes += 8 + BlockRecord.byteCount
+      } else {
+        _ = try transaction.delete(.blocks, number)
+      }
+    }
+    blocks.removeEmpty()
+    blockChanges.changes.removeAll(keepingCapacity: true)
   }
 
   // MARK: Leases

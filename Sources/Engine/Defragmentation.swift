@@ -72,6 +72,7 @@ struct Defragmentation {
     do throws(LMDBFailure) {
       totals.archivedBytes = record.totals.archivedBytes
       try copy(.versions)
+      try copy(.blocks)
       try copy(.leases)
       try copy(.long)
       try copy(.keys)
@@ -141,6 +142,9 @@ struct Defragmentation {
         throw Self.damage("copy a reference")
       }
       totals.long.add(reference.longHash)
+    case .blocks:
+      guard let number = word(key), let block = BlockRecord(record) else { throw Self.damage("copy a block") }
+      totals.blocks.add(block.hash(number: number))
     case .leases:
       guard let id = word(key), let lease = LeaseRecord(record) else { throw Self.damage("copy a lease") }
       totals.leases.add(lease.hash(id: LeaseRecord.id(id)))

@@ -10,8 +10,7 @@ enum EngineLimits {
   static let archiveLanes = 4
   /// The longest key that LMDB takes (a constant of its build; every build has at least this one).
   static let maxKeyBytes = 511
-  /// A walk over versions reads so many, or so many bytes, before it gives its lane to others.
-  static let walkVersions = 64
+  /// A walk over versions reads about so much before it gives its lane to others.
   static let walkBytes = 1 << 20
   /// Defragmentation writes about so much in one transaction.
   static let copyTransactionBytes = 64 << 20

@@ -155,19 +155,47 @@ final class Environment: @unchecked Sendable {
     var freePages: UInt64 = 0
     var entry = try cursor.move(MDB_FIRST)
     while let (_, record) = entry {
-      if record.count >= 8 { freePages &+= record.loadUnaligned(as: UInt64.self) }
+      guard record.count >= 8 else { throw LMDBFailure(code: MDB_CORRUPTED, operation: "read the free list") }
+      freePages &+= record.loadUnaligned(as: UInt64.self)
       entry = try cursor.move(MDB_NEXT)
     }
     var info = MDB_envinfo()
     try check(mdb_env_info(handle, &info), "inspect")
     var statistics = MDB_stat()
     try check(mdb_env_stat(handle, &statistics), "inspect")
+    guard freePages <= info.me_last_pgno else {
+      throw LMDBFailure(code: MDB_CORRUPTED, operation: "read the free list")
+    }
     let pageBytes = Int64(statistics.ms_psize)
     let usedBytes = Int64(info.me_last_pgno + 1) * pageBytes
     var status = stat()
     let fileBytes = fstat(descriptor, &status) == 0 ? Int64(status.st_size) : usedBytes
     return EngineSizes(
-      fileBytes: fileBytes, inUseBytes: max(0, usedBytes - Int64(clamping: freePages) * pageBytes))
+      fileBytes: fileBytes, inUseBytes: usedBytes - Int64(freePages) * pageBytes)
+  }
+
+  /// A free list that is damaged would have LMDB write over pages in use. Each record is a count and so many page numbers
+  /// that fall; no page is there twice.
+  func checkFreeList(seenBy transaction: Transaction) throws(LMDBFailure) {
+    let freeList: MDB_dbi = 0
+    let damage = LMDBFailure(code: MDB_CORRUPTED, operation: "read the free list")
+    var info = MDB_envinfo()
+    try check(mdb_env_info(handle, &info), "inspect")
+    var isFree = [Bool](repeating: false, count: info.me_last_pgno + 1)
+    let cursor = try Cursor(transaction: transaction.handle, database: freeList)
+    defer { cursor.close() }
+    var entry = try cursor.move(MDB_FIRST)
+    while let (_, record) = entry {
+      guard record.count >= 8, record.loadUnaligned(as: UInt64.self) < UInt64(record.count / 8) else { throw damage }
+      var above = UInt64(info.me_last_pgno) + 1
+      for position in 1..<(Int(record.loadUnaligned(as: UInt64.self)) + 1) {
+        let page = record.loadUnaligned(fromByteOffset: position * 8, as: UInt64.self)
+        guard page > 1, page < above, !isFree[Int(page)] else { throw damage }
+        isFree[Int(page)] = true
+        above = page
+      }
+      entry = try cursor.move(MDB_NEXT)
+    }
   }
 
   private var descriptor: Int32 {

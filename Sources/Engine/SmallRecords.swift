@@ -74,6 +74,52 @@ package struct ReferenceRecord: Hashable, Sendable {
   static func isShort(_ keyCount: Int) -> Bool { (1...EngineLimits.maxKeyBytes).contains(keyCount) }
 }
 
+/// 256 ordinals in a row, as far as versions are kept there, 24 bytes:
+///
+///     main u64 of the first version that was ever put there · count u64 · sum u64 of the versions' hashes
+///
+/// Little-endian. A block without versions has no record. The first main revision tells where a walk from a revision has to
+/// begin, without a look at any version.
+package struct BlockRecord: Hashable, Sendable {
+  package static let byteCount = 24
+  static let ordinalBits: UInt64 = 8
+
+  package var firstMain: Int64
+  package var tally: StoredTotals.Tally
+
+  package init(firstMain: Int64, tally: StoredTotals.Tally) {
+    self.firstMain = firstMain
+    self.tally = tally
+  }
+
+  package init?(_ bytes: UnsafeRawBufferPointer) {
+    guard bytes.count == Self.byteCount else { return nil }
+    firstMain = Int64(littleEndian: bytes.loadUnaligned(as: Int64.self))
+    tally = StoredTotals.Tally(
+      count: UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self)),
+      sum: UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: 16, as: UInt64.self)))
+  }
+
+  package func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+    let words = (firstMain.littleEndian, tally.count.littleEndian, tally.sum.littleEndian)
+    return try withUnsafePointer(to: words) { (pointer) throws(E) in
+      try body(UnsafeRawBufferPointer(start: pointer, count: Self.byteCount))
+    }
+  }
+
+  package func hash(number: UInt64) -> UInt64 {
+    var hash = RecordHash(seed: UInt64(Database.blocks.rawValue))
+    hash.mix(number)
+    hash.mix(UInt64(bitPattern: firstMain))
+    hash.mix(tally.count)
+    hash.mix(tally.sum)
+    return hash.value
+  }
+
+  static func number(of ordinal: UInt64) -> UInt64 { ordinal >> ordinalBits }
+  static func firstOrdinal(of number: UInt64) -> UInt64 { number << ordinalBits }
+}
+
 /// A lease in `leases`. Its key is the ID with the sign bit turned over, so that unsigned order is that of IDs; the record
 /// has 16 bytes:
 ///

@@ -12,6 +12,7 @@ package final class StateEngine: Sendable {
     var environment: Environment
     /// As of the last commit; nil before the first one.
     var record: MetaRecord?
+    var blocks = BlockMap()
   }
 
   private struct Published {
@@ -50,7 +51,7 @@ package final class StateEngine: Sendable {
   private init(directory: String, options: EngineOptions, environment: Environment, loaded: LoadedState) {
     self.directory = directory
     self.options = options
-    living = Mutex(Living(environment: environment, record: loaded.record))
+    living = Mutex(Living(environment: environment, record: loaded.record, blocks: loaded.blocks))
     published = Mutex(Published(sizes: loaded.sizes))
   }
 
@@ -73,7 +74,7 @@ package final class StateEngine: Sendable {
     do throws(LMDBFailure) {
       return try FaultGuard.inside(environment.faultMessage) { () throws(LMDBFailure) in
         let transaction = try environment.begin(writing: true)
-        var writer = ChangeWriter(transaction: transaction, totals: totals)
+        var writer = ChangeWriter(transaction: transaction, totals: totals, blocks: living.blocks)
         let record: MetaRecord
         do throws(LMDBFailure) { record = try writer.write(changes) } catch {
           transaction.abort()
@@ -81,6 +82,7 @@ package final class StateEngine: Sendable {
         }
         try transaction.commit()
         living.record = record
+        living.blocks = writer.blocks
         return writer.writtenBytes
       }
     } catch {
@@ -102,7 +104,7 @@ package final class StateEngine: Sendable {
       let start = ContinuousClock.now
       let files = StateFiles(directory: directory, unsafeNoSync: options.unsafeNoSync)
       let copy = try Defragmentation.run(from: now.environment, now.record, files: files, mapBytes: options.mapBytes)
-      now = Living(environment: copy.environment, record: copy.record)
+      now = Living(environment: copy.environment, record: copy.record, blocks: now.blocks)
       living = now
       return publish(now, since: start) { $0.noteDefragmentation($1) }
     }
@@ -137,7 +139,7 @@ package final class StateEngine: Sendable {
     let archive: Archive
     let sizes: EngineSizes
     do throws(LMDBFailure) {
-      archive = try Archive(of: living.environment)
+      archive = try Archive(of: living.environment, living.blocks)
       sizes = try FaultGuard.inside(living.environment.faultMessage) { () throws(LMDBFailure) in
         try archive.sizes()
       }

@@ -4,13 +4,14 @@ import StateMachine
 
 // The state on disk, format 1: one LMDB environment, the file `data.mdb` with `data.mdb-lock` beside it.
 //
-//   database   key                              record
-//   meta       "state"                          MetaRecord: the head of the state, counts and sums of all that follows
-//   versions   ordinal, u64 of the machine      VersionRecord with its checksum; ordinals rise as versions are made
-//   keys       key of 1...511 bytes, in order   ReferenceRecord of each kept version, several to a key, in order
-//   long       ordinal, u64 of the machine      ReferenceRecord of a version whose key is longer (or empty); the key is
-//                                               read from the version
-//   leases     lease ID, u64 of the machine     LeaseRecord
+//   database   key                                  record
+//   meta       "state"                              MetaRecord: the head of the state, counts and sums of all that follows
+//   versions   ordinal, u64 of the machine          VersionRecord with its checksum; ordinals rise as versions are made
+//   blocks     ordinal / 256, u64 of the machine    BlockRecord: count and sum of the versions in there
+//   keys       key of 1...511 bytes, in order       ReferenceRecord of each kept version, several to a key, in order
+//   long       ordinal, u64 of the machine          ReferenceRecord of a version whose key is longer (or empty); the
+//                                                   key is read from the version
+//   leases     lease ID, u64 of the machine         LeaseRecord
 //
 // Every transaction writes the `meta` record, so that head, keyspace and leases can only move together.
 //
@@ -27,8 +28,9 @@ import StateMachine
 // The log in front of the engine holds every entry since the old state, so either is a place to start from.
 //
 // What damage is found where. LMDB has no checksums. Opening reads the head pages (`FileHead`), `meta`, and all of `keys`,
-// `long` and `leases`, and compares them with the sums in `meta`; a version is compared with its checksum, which covers its
-// ordinal, at each read. `StateVerification` (offline) and defragmentation read everything.
+// `long`, `leases` and `blocks`, and compares them with the sums in `meta`; a version is compared with its checksum, which
+// covers its ordinal, at each read; a walk over versions, which a damaged page could make skip some, compares each block
+// with its count and sum. `StateVerification` (offline) and defragmentation read everything.
 
 enum StateFormat {
   static let version: UInt32 = 1
@@ -42,7 +44,7 @@ enum StateFormat {
 
 /// The databases of the format, with the flags that LMDB keeps for each.
 enum Database: Int, CaseIterable {
-  case meta, versions, keys, long, leases
+  case meta, versions, keys, long, leases, blocks
 
   var name: String {
     switch self {
@@ -51,13 +53,14 @@ enum Database: Int, CaseIterable {
     case .keys: "keys"
     case .long: "long"
     case .leases: "leases"
+    case .blocks: "blocks"
     }
   }
 
   var flags: UInt32 {
     switch self {
     case .meta: 0
-    case .versions, .long, .leases: UInt32(MDB_INTEGERKEY)
+    case .versions, .long, .leases, .blocks: UInt32(MDB_INTEGERKEY)
     case .keys: UInt32(MDB_DUPSORT | MDB_DUPFIXED)
     }
   }
@@ -69,6 +72,7 @@ package struct StoredTotals: Hashable, Sendable {
   package var keys = Tally()
   package var long = Tally()
   package var leases = Tally()
+  package var blocks = Tally()
   /// Logical bytes of all versions.
   package var archivedBytes = 0
 
@@ -97,11 +101,11 @@ package struct StoredTotals: Hashable, Sendable {
 
 /// The one record of `meta`:
 ///
-///     magic "LHST" · format u32 · transaction u64 · archived bytes u64 · 4 × (count u64 · sum u64) ·
+///     magic "LHST" · format u32 · transaction u64 · archived bytes u64 · 5 × (count u64 · sum u64) ·
 ///     applied index u64 · applied term u64 · clock i64 (ms) · revision i64 · compacted revision i64 · keys u64 ·
 ///     leases u64 · next ordinal u64 · alarms: count varint, each member u64 · kind u8 · crc32c u32 of all before it
 ///
-/// Integers are little-endian; the tallies are those of versions, keys, long, leases.
+/// Integers are little-endian; the tallies are those of versions, keys, long, leases, blocks.
 package struct MetaRecord: Hashable, Sendable {
   /// LMDB's number of the transaction that wrote the record: a head page that leads to an older tree is found out.
   package var transaction: UInt64
@@ -116,7 +120,7 @@ package struct MetaRecord: Hashable, Sendable {
     writer.writeFixed(StateFormat.version)
     writer.writeFixed(transaction)
     writer.writeFixed(UInt64(totals.archivedBytes))
-    for tally in [totals.versions, totals.keys, totals.long, totals.leases] {
+    for tally in [totals.versions, totals.keys, totals.long, totals.leases, totals.blocks] {
       writer.writeFixed(tally.count)
       writer.writeFixed(tally.sum)
     }
@@ -163,6 +167,7 @@ package struct MetaRecord: Hashable, Sendable {
     totals.keys = try Self.readTally(&reader)
     totals.long = try Self.readTally(&reader)
     totals.leases = try Self.readTally(&reader)
+    totals.blocks = try Self.readTally(&reader)
     head = try Self.readHead(&reader)
     try reader.finish()
   }

@@ -8,6 +8,7 @@ struct LoadedState {
   var machine: StateMachine
   /// nil for an environment that nothing has been committed to.
   var record: MetaRecord?
+  var blocks = BlockMap()
   var sizes: EngineSizes
 }
 
@@ -19,26 +20,28 @@ struct StateReading {
 
   static func load(_ environment: Environment) throws(StorageError) -> LoadedState {
     try FaultGuard.inside(environment.faultMessage) { () throws(StorageError) in
-      let archive: Archive
       let transaction: Transaction
-      let sizes: EngineSizes
       do throws(LMDBFailure) {
-        archive = try Archive(of: environment)
-        sizes = try archive.sizes()
         transaction = try environment.begin(writing: false)
       } catch {
         throw environment.storageError(error)
       }
       defer { transaction.abort() }
       let reading = StateReading(environment: environment, transaction: transaction)
+      let sizes = try reading.attempt { () throws(LMDBFailure) in
+        try environment.checkFreeList(seenBy: transaction)
+        return try environment.sizes(seenBy: transaction)
+      }
       guard let record = try reading.readMeta() else {
         try reading.checkEmpty()
         var machine = StateMachine()
         machine.recordChanges()
         return LoadedState(machine: machine, record: nil, sizes: sizes)
       }
+      let blocks = try reading.readBlocks(record.totals)
+      let archive = try reading.attempt { () throws(LMDBFailure) in try Archive(of: environment, blocks) }
       let machine = try reading.buildMachine(record, archive)
-      return LoadedState(machine: machine, record: record, sizes: sizes)
+      return LoadedState(machine: machine, record: record, blocks: blocks, sizes: sizes)
     }
   }
 
@@ -100,6 +103,21 @@ struct StateReading {
     do { return try loader.finish(archive: archive, archivedBytes: record.totals.archivedBytes) } catch {
       throw damage("\(error)")
     }
+  }
+
+  /// Together the blocks must have all versions.
+  private func readBlocks(_ totals: StoredTotals) throws(StorageError) -> BlockMap {
+    var blocks = BlockMap()
+    var versions = StoredTotals.Tally()
+    try compare(.blocks, totals.blocks) { (entry, tally) throws(ReadingFailure) in
+      guard let number = word(entry.key), let block = BlockRecord(entry.record) else { throw .malformed }
+      tally.add(block.hash(number: number))
+      blocks.append(BlockMap.Block(number: number, record: block))
+      versions.count &+= block.tally.count
+      versions.sum &+= block.tally.sum
+    }
+    guard versions == totals.versions else { throw damage("the blocks differ from the versions' sum") }
+    return blocks
   }
 
   private func readLeases(_ expected: StoredTotals.Tally, into loader: inout StateLoader) throws(StorageError) {

@@ -94,6 +94,8 @@ package struct StateVerification {
     var tally = StoredTotals.Tally()
     var bytes = 0
     var last = (ordinal: UInt64?.none, main: Int64(0))
+    var block = (number: UInt64.max, tally: StoredTotals.Tally())
+    var blockCount: UInt64 = 0
     try visit(.versions) { (entry) throws(StorageError) in
       guard let ordinal = word(entry.key), last.ordinal.map({ $0 < ordinal }) ?? true else {
         throw damage("version numbers out of order")
@@ -106,12 +108,28 @@ package struct StateVerification {
       }
       last = (ordinal, head.main)
       bytes += head.sizeInBytes
-      tally.add(VersionRecord.hash(checksum: head.checksum, at: ordinal))
+      let hash = VersionRecord.hash(checksum: head.checksum, at: ordinal)
+      tally.add(hash)
+      if BlockRecord.number(of: ordinal) != block.number {
+        try check(block.number, block.tally)
+        block = (BlockRecord.number(of: ordinal), StoredTotals.Tally())
+        blockCount += 1
+      }
+      block.tally.add(hash)
     }
+    try check(block.number, block.tally)
+    guard blockCount == record.totals.blocks.count else { throw damage("the blocks differ from their sum") }
     report.versionCount = tally.count
     guard tally == record.totals.versions else { throw damage("the versions differ from their sum") }
     guard bytes == record.totals.archivedBytes else {
       throw damage("\(bytes) bytes of versions where the head counts \(record.totals.archivedBytes)")
+    }
+  }
+
+  private func check(_ number: UInt64, _ tally: StoredTotals.Tally) throws(StorageError) {
+    guard tally.count > 0 else { return }
+    guard let bytes = try stored(.blocks, number), BlockRecord(bytes)?.tally == tally else {
+      throw damage("the versions from \(BlockRecord.firstOrdinal(of: number)) on differ from their block's sum")
     }
   }
 

@@ -99,13 +99,19 @@ package enum VersionRecord {
       sub: head.sub, kind: head.kind)
   }
 
+  /// The share of a stored record in the sums of its block and of `versions`; nil when it is none.
+  static func hash(of record: UnsafeRawBufferPointer, at ordinal: UInt64) -> UInt64? {
+    guard record.count > checksumBytes else { return nil }
+    return hash(checksum: UInt32(littleEndian: record.loadUnaligned(as: UInt32.self)), at: ordinal)
+  }
+
   static func isIntact(_ record: UnsafeRawBufferPointer, at ordinal: UInt64) -> Bool {
     guard record.count > checksumBytes else { return false }
     let stored = UInt32(littleEndian: record.loadUnaligned(as: UInt32.self))
     return stored == checksum(of: UnsafeRawBufferPointer(rebasing: record[checksumBytes...]), at: ordinal)
   }
 
-  /// The record's share in the sum of `versions`: of its ordinal and its checksum, so that no value needs to be read.
+  /// The record's share in sums: of its ordinal and its checksum, so that no value needs to be read.
   static func hash(checksum: UInt32, at ordinal: UInt64) -> UInt64 {
     var hash = RecordHash(seed: UInt64(Database.versions.rawValue))
     hash.mix(ordinal)

@@ -16,7 +16,7 @@ import Testing
 @Suite(.serialized) struct DamageTests {
   /// Flips one bit after another, each in a fresh copy of the file. What ends the process (LMDB on damaged pages, a
   /// damaged version when it is read) ends a child process, and the next child goes on behind it.
-  @Test(arguments: [1, 2])
+  @Test(arguments: Array(UInt64(1)...40))
   func aFlippedBitIsNeverServed(seed: UInt64) async throws {
     let trial = try FlipTrial.prepare(seed: seed)
     let path = trial.place.path
@@ -35,6 +35,7 @@ import Testing
       try #require(stops <= FlipTrial.flipCount)
       try trial.noteStop()
     }
+    system("rm -rf /tmp/engine/trial\(seed); cp -r \(path) /tmp/engine/trial\(seed)")
     let outcomes = try TemporaryDirectory.read("\(path)/outcomes")
     #expect(outcomes.count == FlipTrial.flipCount)
     #expect(outcomes.contains(UInt8(ascii: "r")), "some flip is refused at the start")
@@ -106,7 +107,7 @@ extension [UInt8] {
 struct FlipTrial {
   /// A child's exit code when no flip is left.
   static let finished: Int32 = 7
-  static let flipCount = 150
+  static let flipCount = 400
 
   let place: TemporaryDirectory
 

@@ -89,6 +89,16 @@ import Testing
     #expect(keys.map(LeaseRecord.id) == ids)
   }
 
+  @Test func aBlockComesBack() {
+    let block = BlockRecord(firstMain: 0x0102, tally: .init(count: 256, sum: 0xff00))
+    let bytes = block.withBytes { Array($0) }
+    #expect(
+      bytes == [2, 1] + [UInt8](repeating: 0, count: 7) + [1] + [UInt8](repeating: 0, count: 7) + [0xff]
+        + [UInt8](repeating: 0, count: 6))
+    #expect(bytes.withUnsafeBytes { BlockRecord($0) } == block)
+    #expect(bytes.dropLast().withUnsafeBytes { BlockRecord($0) } == nil)
+  }
+
   // MARK: Sums
 
   /// One bit of a record, a byte moved from key to record, a record of another database: another hash.
@@ -137,6 +147,7 @@ import Testing
     totals.keys = .init(count: 3, sum: 4)
     totals.long = .init(count: 5, sum: 6)
     totals.leases = .init(count: 7, sum: 8)
+    totals.blocks = .init(count: 17, sum: 18)
     totals.archivedBytes = 9
     return totals
   }()
