@@ -16,8 +16,10 @@ package struct CommitSchedule {
   }
 
   package static let restMilliseconds: Int64 = 100
-  /// Times the last commit's duration.
+  /// Times the last commit's duration, but no longer than `maxRestMilliseconds`: one slow moment of the disk is no reason
+  /// to hold much for long.
   package static let restFactor: Int64 = 9
+  package static let maxRestMilliseconds: Int64 = 2_000
   package static let clockOnlyMilliseconds: Int64 = 60_000
   package static let retryMilliseconds: Int64 = 1_000
 
@@ -34,7 +36,9 @@ package struct CommitSchedule {
     case .nothing: return nil
     case .clockOnly: return lastEnd.advanced(byMilliseconds: Self.clockOnlyMilliseconds)
     case .changes:
-      let rest = max(Self.restMilliseconds * 1_000_000, Self.restFactor * lastDurationNanoseconds)
+      let rest = min(
+        max(Self.restMilliseconds * 1_000_000, Self.restFactor * lastDurationNanoseconds),
+        Self.maxRestMilliseconds * 1_000_000)
       return MonotonicTime(nanoseconds: lastEnd.nanoseconds + rest)
     case .urgent: return lastEnd
     }

@@ -295,7 +295,7 @@ struct CrashSimulationTests {
   func noticesMissingSyncs() throws {
     let lazy = LogOptions(segmentBytes: options.segmentBytes, unsafeNoFsync: true)
     let disk = SimulatedDisk()
-    disk.crash(atOperation: 30)
+    disk.crash(atOperation: 12)
     let progress = run(disk, workload, lazy)
     var generator = SeededGenerator(seed: 1)
     disk.losePower(tearing: false, generator: &generator)

@@ -20,8 +20,10 @@ import Testing
     #expect(milliseconds(schedule, .changes) == 1_100)
     schedule.noteCommit(from: Self.moment(1_100), to: Self.moment(1_105))
     #expect(milliseconds(schedule, .changes) == 1_205, "a short commit: the shortest rest")
+    schedule.noteCommit(from: Self.moment(1_500), to: Self.moment(1_550))
+    #expect(milliseconds(schedule, .changes) == 2_000, "no more than a tenth of the time")
     schedule.noteCommit(from: Self.moment(2_000), to: Self.moment(3_000))
-    #expect(milliseconds(schedule, .changes) == 12_000, "a second of commit, nine of rest")
+    #expect(milliseconds(schedule, .changes) == 5_000, "two seconds are the longest rest")
     #expect(milliseconds(schedule, .urgent) == 3_000, "no rest when memory or log are full")
   }
 

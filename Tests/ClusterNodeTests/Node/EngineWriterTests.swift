@@ -46,7 +46,7 @@ import Testing
     let fixture = try NodeFixture()
     for number in 0..<50 { try await fixture.put("k\(number)", "") }
     _ = try await fixture.propose(.leaseGrant(id: 7, ttlMilliseconds: 600_000))
-    await fixture.node.stop()
+    try await fixture.close()
     let directory = try DataDirectory.open(path: fixture.directory)
     let (engine, machine) = try StateEngineForTests.open(directory.statePath)
     #expect(machine.keyspace.keyCount == 50 && machine.leases.contains(7))

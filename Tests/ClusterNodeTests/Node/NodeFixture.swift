@@ -11,7 +11,11 @@ import Synchronization
 /// A real node on a real directory, which may be stopped and opened again.
 final class NodeFixture {
   let directory: String
-  private(set) var node: Node
+  private var opened: Node?
+  var node: Node {
+    guard let opened else { preconditionFailure("the node is closed") }
+    return opened
+  }
   private let configure: (inout NodeConfiguration) -> Void
   private let openStore: StateStoreOpener?
 
@@ -19,7 +23,7 @@ final class NodeFixture {
     directory = Self.newDirectory()
     self.configure = configure
     openStore = nil
-    node = try Self.open(directory, configure, openStore)
+    opened = try Self.open(directory, configure, openStore)
   }
 
   /// Puts a state of the test's own in the place of the engine.
@@ -27,7 +31,7 @@ final class NodeFixture {
     directory = Self.newDirectory()
     configure = { _ in }
     self.openStore = openStore
-    node = try Self.open(directory, configure, openStore)
+    opened = try Self.open(directory, configure, openStore)
   }
 
   private static func newDirectory() -> String {
@@ -49,8 +53,16 @@ final class NodeFixture {
   }
 
   func restart() async throws {
+    try await close()
+    opened = try Self.open(directory, configure, openStore)
+  }
+
+  /// Stops the node, and waits until the last reader has let go of its files.
+  func close() async throws {
     await node.stop()
-    node = try Self.open(directory, configure, openStore)
+    weak let last = opened
+    opened = nil
+    guard try await eventually({ last == nil }) else { throw StillOpen() }
   }
 
   func propose(_ commands: Command...) async throws -> [CommandResult] {
@@ -83,6 +95,8 @@ extension Node {
     }
   }
 }
+
+struct StillOpen: Error {}
 
 struct UnexpectedResult: Error {
   var results: [CommandResult]

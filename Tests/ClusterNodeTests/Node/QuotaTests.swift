@@ -75,7 +75,7 @@ import Testing
   }
 
   @Test func settingsAreReadAsEtcdReadsThem() {
-    #expect(SpaceQuota(setting: 0).limitBytes == 2 * 1024 * 1024 * 1024)
+    #expect(SpaceQuota(setting: 0).limitBytes == Int64(2 * 1024 * 1024 * 1024))
     #expect(SpaceQuota(setting: -1).limitBytes == nil)
     #expect(SpaceQuota(setting: 5).limitBytes == 5)
   }

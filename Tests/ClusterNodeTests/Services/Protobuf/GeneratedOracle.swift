@@ -130,12 +130,13 @@ extension Operation {
 }
 
 extension Comparison {
-  /// What always holds is "a version above the least integer", what never does "below" it.
+  /// What always holds is "a version above the least integer", what never does "below" it. A value, whatever it is
+  /// compared by, wants the key to be there.
   init(_ compare: EtcdCompare) {
     let range = KeyRange(key: Bytes(compare.key), rangeEnd: Bytes(compare.rangeEnd))
     let results: [CompareResult] = [.equal, .greater, .less, .notEqual]
     guard results.indices.contains(compare.result.rawValue) else {
-      self.init(range, .greater, .version(.min))
+      self.init(range, .greater, .version(compare.target == .value ? 0 : .min))
       return
     }
     let result = results[compare.result.rawValue]
