@@ -42,7 +42,8 @@ final class Archive: VersionArchive {
   ) -> Bool {
     var batch: [(ordinal: UInt64, version: StoredVersion)] = []
     for block in blocks.blocks[first...] {
-      let range = max(start, block.firstOrdinal)..<max(start, min(end, block.endOrdinal))
+      let first = max(start, block.firstOrdinal)
+      let range = first..<max(first, min(end, block.endOrdinal))
       if range.isEmpty { return true }
       var remaining = withLane { $0.checkedCount(of: block, in: range) }
       var next = range.lowerBound
