@@ -121,6 +121,11 @@ package final class WireServer: Sendable {
   ) -> ServerBootstrap {
     ServerBootstrap(group: group)
       .serverChannelOption(.backlog, value: 1_024)
+      .serverChannelInitializer { [logger] channel in
+        channel.eventLoop.makeCompletedFuture {
+          try channel.pipeline.syncOperations.addHandler(AcceptPause(logger: logger))
+        }
+      }
       .childChannelOption(
         .writeBufferWaterMark,
         value: .init(low: limits.socketLowWaterBytes, high: limits.socketHighWaterBytes)

@@ -19,6 +19,7 @@ struct NodeProgram {
     let tls = try ClientTLS.load(settings.clientTLS)
     let host = try SidecarHost.checked(settings.sidecar)
     let node = try Node(configuration: nodeConfiguration, logger: logger)
+    let termination = await Termination.listen()
     let group = MultiThreadedEventLoopGroup.singleton
     let server = WireServer(group: group, logger: logger)
     var sidecar: SidecarHost.Running?
@@ -28,7 +29,7 @@ struct NodeProgram {
         node: node, name: settings.name, dataDirectory: settings.dataDirectory, on: server, eventLoop: group.any(),
         logger: logger)
       logger.info("ready to serve client requests", metadata: ["member": "\(settings.name)"])
-      await Termination.signalled()
+      await termination.signalled()
       logger.info("stopping")
     } catch {
       await stop(node, server, sidecar)
