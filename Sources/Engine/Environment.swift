@@ -141,9 +141,11 @@ final class Environment: @unchecked Sendable {
     return Transaction(handle: transaction!, databases: databases)
   }
 
+  func sync() throws(LMDBFailure) { try check(mdb_env_sync(handle, 1), "sync") }
+
   /// What has been written without syncing is on the disk after this, and each commit from here on.
   func beginSyncing() throws(LMDBFailure) {
-    try check(mdb_env_sync(handle, 1), "sync")
+    try sync()
     try check(mdb_env_set_flags(handle, UInt32(MDB_NOSYNC), 0), "sync")
   }
 

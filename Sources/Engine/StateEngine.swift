@@ -132,6 +132,14 @@ package final class StateEngine: Sendable {
     }
   }
 
+  /// Makes durable what has been committed with `unsafeNoSync`.
+  package func sync() throws(StorageError) {
+    try living.withLock { (living) throws(StorageError) in
+      guard let living else { preconditionFailure("sync after close") }
+      do throws(LMDBFailure) { try living.environment.sync() } catch { throw living.environment.storageError(error) }
+    }
+  }
+
   /// An archive of what has just been committed; sizes and metrics along with it.
   private func publish(
     _ living: Living, since start: ContinuousClock.Instant, _ note: (inout EngineMetrics, Duration) -> Void

@@ -59,6 +59,9 @@ struct VersionLog: Sendable {
     return recent[ordinal]
   }
 
+  /// Whether the version at `ordinal` is in memory.
+  func isRecent(_ ordinal: UInt64) -> Bool { ordinal >= archiveEnd }
+
   /// Appends a version behind all others.
   mutating func append(_ version: StoredVersion) {
     recent.append(version, at: nextOrdinal)

@@ -132,5 +132,6 @@ extension StateMachine {
   package mutating func turnWheel(to clock: LeaseClock) { leases.advance(to: clock) }
 
   /// Gives back a bounded part of what a compaction has made superfluous. No replicated state changes.
-  package mutating func advanceCompaction(maxKeys: Int) { keyspace.compactStep(maxKeys: maxKeys) }
+  @discardableResult
+  package mutating func advanceCompaction(maxKeys: Int) -> Bool { keyspace.compactStep(maxKeys: maxKeys) }
 }

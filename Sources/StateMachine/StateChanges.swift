@@ -103,6 +103,13 @@ extension StateMachine {
   /// See `Keyspace.bumpRevision`: for a restored copy. Leases keep the time they have left.
   package mutating func bumpRevision(by amount: Int64) -> Bool { keyspace.bumpRevision(by: amount) }
 
+  /// For a restored copy: it starts a log of its own, and the alarms of the cluster that it comes from are not its own.
+  package mutating func beginNewLog() {
+    appliedIndex = 0
+    appliedTerm = 0
+    alarms = []
+  }
+
   /// Notes the state of a lease that has just been granted or renewed.
   mutating func recordLease(_ id: LeaseID, at slot: Int) {
     guard recordsChanges else { return }

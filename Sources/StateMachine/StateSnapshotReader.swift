@@ -35,21 +35,22 @@ package struct StateSnapshotReader: Sendable {
     if recordingChanges { machine.recordChanges() }
   }
 
-  /// Takes in the next bytes, as many as there are.
+  /// Takes in the next bytes, as many as there are. Throws when there are more than the state has.
   package mutating func feed(_ bytes: ArraySlice<UInt8>) throws(DecodingFailure) {
+    guard try feedPrefix(bytes).isEmpty else { throw .trailingBytes(offset: offset) }
+  }
+
+  /// As `feed`, but bytes may follow the state: answers those.
+  package mutating func feedPrefix(_ bytes: ArraySlice<UInt8>) throws(DecodingFailure) -> ArraySlice<UInt8> {
     var rest = bytes
     while true {
       let missing = wanted - pending.count
       if missing > 0 {
-        guard !rest.isEmpty else { return }
         pending += rest.prefix(missing)
         rest = rest.dropFirst(missing)
-        if pending.count < wanted { return }
+        if pending.count < wanted { return rest }
       }
-      if case .done = part {
-        guard rest.isEmpty else { throw .trailingBytes(offset: offset) }
-        return
-      }
+      if case .done = part { return rest }
       try take()
     }
   }

@@ -1,6 +1,12 @@
 import LogFormat
 import Primitives
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
 /// Reads what a crash left: the records behind the base. Cuts a torn batch, clears away what was unfinished, and refuses
 /// a log in which something durable is damaged, or that does not reach back to the base.
 struct LogRecovery {
@@ -73,7 +79,11 @@ struct LogRecovery {
   /// The newest segments that follow each other without a gap, and older ones: leftovers of a removal.
   private func segmentFiles() throws(StorageError) -> (run: [SegmentFile], older: [SegmentFile]) {
     let names: [String]
-    do throws(DiskFailure) { names = try disk.list(walDirectory) } catch { throw .io(error) }
+    do throws(DiskFailure) { names = try disk.list(walDirectory) } catch {
+      // A restored member that has never been started: `prepare` will make the folder.
+      guard !repairs, error.code == ENOENT else { throw .io(error) }
+      names = []
+    }
     let files = names.compactMap { name in
       SegmentHead.parse(fileName: name).map { (name: name, number: $0.number, firstIndex: $0.firstIndex) }
     }.sorted { ($0.number, $0.firstIndex) < ($1.number, $1.firstIndex) }

@@ -8,7 +8,7 @@ struct Leasehold: AsyncParsableCommand {
     version: "leasehold \(Version.own) (etcd API \(Version.etcdServer))",
     subcommands: [
       NodeCommand.self, JanitorCommand.self, HitCommand.self, ListCommand.self, ShowCommand.self, EvictCommand.self,
-      PKICommand.self, FreePortCommand.self,
+      SnapshotCommand.self, VerifyCommand.self, PKICommand.self, FreePortCommand.self,
     ])
 }
 

@@ -19,6 +19,7 @@ import grpc
 import protocol
 
 _folder = tempfile.TemporaryDirectory(prefix="lh-protos-")
+protocol.compile_protos(_folder.name)
 _methods = protocol.load(_folder.name)
 
 import kv_pb2 as kv

@@ -76,9 +76,36 @@ class FailingDisk(unittest.TestCase):
         words = self.broken("write", "ENOSPC", "/member/wal/prepared-", 1, bulk=True)
         self.assertIn("the disk is full: free some space and start again", words)
 
-    def test_full_disk_when_a_snapshot_is_written(self):
-        words = self.broken("write", "ENOSPC", "/member/snap/", 1, bulk=True)
-        self.assertIn("the disk is full: free some space and start again", words)
+    def test_failing_sync_of_the_store(self):
+        words = self.broken("fdatasync", "EIO", "/member/state/", 1)
+        self.assertIn("Input/output error", words)
+        self.assertIn("/member/state/", words)
+
+    def test_failing_write_of_the_store(self):
+        self.assertIn("Input/output error", self.broken("write", "EIO", "/member/state/", 1))
+
+    def test_a_disk_without_room_for_the_store_costs_nothing_while_the_log_has_some(self):
+        """The log covers what the store could not take: the node serves on, through a kill and after it."""
+        armed = self.space / "armed"
+        oracle_run = self.under_load({
+            "LD_PRELOAD": str(compiled(self.space, "failing_disk")), "FAIL_CALL": "write", "FAIL_ERRNO": "ENOSPC",
+            "FAIL_PATH": "/member/state/", "FAIL_AFTER": "1", "FAIL_ARM": str(armed)})
+        time.sleep(0.5)
+        armed.touch()
+
+        def warned():
+            return Path(oracle_run.node.log).read_text(errors="replace").count("the state cannot be stored")
+        wait_until(warned, "a warning", 20)
+        oracle_run.checkpoint()
+        time.sleep(2)
+        self.assertEqual(warned(), 1, "one line for one stretch of refusals")
+        oracle_run.node.kill()
+        oracle_run.node.start()
+        oracle_run.observe()
+        oracle_run.checkpoint()
+        self.assertTrue(oracle_run.node.is_alive)
+        oracle_run.node.kill()
+        self.recovers(oracle_run)
 
     def test_full_file_system(self):
         """A real one: 200 MB of memory, mounted where that is allowed."""
@@ -99,6 +126,47 @@ class FailingDisk(unittest.TestCase):
         self.recovers(oracle_run)
         oracle_run.stop()
         oracle_run.node.stop()
+
+
+class Descriptors(unittest.TestCase):
+    def test_the_server_survives_when_no_descriptor_is_left(self):
+        space = Workspace()
+        self.addCleanup(space.close)
+        node = space.own(Node(space, None, tls=False))
+        node.limits = {resource.RLIMIT_NOFILE: 64}
+        node.start()
+        client = EtcdClient(node.port)
+        self.addCleanup(client.close)
+        client.ask("Put", rpc.PutRequest(key=b"before", value=b"1"))
+        crowd = []
+        for _ in range(150):        # the kernel's queue takes those that cannot be accepted
+            connection = socket.socket()
+            connection.setblocking(False)
+            connection.connect_ex(("127.0.0.1", node.port))
+            crowd.append(connection)
+        descriptors = Path(f"/proc/{node.process.pid}/fd")
+        wait_until(lambda: len(os.listdir(descriptors)) >= 60, "the last descriptor's use", 10)
+        # Who is connected is served all the time.
+        end = time.monotonic() + 2
+        busy = processor_seconds(node)
+        while time.monotonic() < end:
+            self.assertEqual(client.ask("Range", rpc.RangeRequest(key=b"before")).kvs[0].value, b"1")
+            client.ask("Put", rpc.PutRequest(key=b"during", value=b"2"))
+            time.sleep(0.05)
+        busy = processor_seconds(node) - busy
+        self.assertTrue(node.is_alive, tail(node.log))
+        self.assertLess(busy, 1.0, "waiting for a descriptor costs no core")
+        for connection in crowd:
+            connection.close()
+        wait_until(node.is_healthy, "an answer to a new connection", 20)
+        with_new = EtcdClient(node.port)
+        self.addCleanup(with_new.close)
+        self.assertEqual(with_new.ask("Range", rpc.RangeRequest(key=b"during")).kvs[0].value, b"2")
+
+
+def processor_seconds(node):
+    fields = Path(f"/proc/{node.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ KEYS = 400
 VALUE_BYTES = 512 * 1024  # 200 MiB in all
 READERS = 4
 # For the readers together; each answer alone is 200 MiB. What a socket's buffers hold is the kernel's and not counted.
-MAX_GROWTH_BYTES = 32 << 20
+MAX_GROWTH_BYTES = 64 << 20
 # A request beside the large answers. Far above what it takes, far below what 200 MiB take.
 MAX_REQUEST_SECONDS = 2.0
 SOAK = "SOAK" in os.environ
@@ -125,8 +125,9 @@ class HTTP2:
 
 
 def resident_bytes(node):
+    """Without what it maps of its files, which the kernel may take back at any time."""
     with open(f"/proc/{node.process.pid}/status") as status:
-        return int(re.search(r"VmRSS:\s+(\d+) kB", status.read())[1]) * 1_024
+        return int(re.search(r"RssAnon:\s+(\d+) kB", status.read())[1]) * 1_024
 
 
 def key(number):

@@ -4,13 +4,15 @@ import Primitives
 import Wire
 
 /// etcdserverpb.RangeResponse in parts: measured once, then made from front to back as the client takes it. What is
-/// held meanwhile is one part, and either a cursor on a copy of the keyspace or the records of a result.
+/// held meanwhile is one part, and a copy of the keyspace (which shares its storage) with a cursor or a selection; or the
+/// records of a result, when those are few.
 package final class RangeParts: GRPCMessageSource {
   /// About what one part has; a record is never cut.
   private static let partBytes = 64 * 1024
 
   private enum Records {
     case cursor(RangeCursor, keysOnly: Bool)
+    case selection(RangeSelection, next: Int)
     case list(ArraySlice<KeyRecord>)
   }
 
@@ -42,6 +44,19 @@ package final class RangeParts: GRPCMessageSource {
     recordsLeft = measured
     byteCount = header.fieldSize + bytes + ProtobufSize.bool(more) + ProtobufSize.int64(count)
     bytesLeft = byteCount
+  }
+
+  /// Of a query that asks for an order or for a part of the records.
+  package init(_ query: RangeQuery, in keyspace: Keyspace, header: AnswerHeader) throws(KeyspaceError) {
+    let selection = try RangeSelection(keyspace, query) { $0.fieldSize(keysOnly: query.keysOnly) }
+    self.header = header
+    count = selection.count
+    more = selection.more
+    recordsLeft = selection.recordCount
+    byteCount =
+      header.fieldSize + selection.measuredBytes + ProtobufSize.bool(selection.more) + ProtobufSize.int64(selection.count)
+    bytesLeft = byteCount
+    records = .selection(selection, next: 0)
   }
 
   package init(_ answer: RangeAnswer, size: Int) {
@@ -100,6 +115,15 @@ package final class RangeParts: GRPCMessageSource {
       list = list[end...]
       records = .list(list)
       return (batch, false)
+    case .selection(let selection, var next):
+      var batch: [KeyRecord] = []
+      while next < selection.recordCount, bytes < Self.partBytes {
+        batch.append(selection[next])
+        bytes += batch[batch.count - 1].fieldSize()
+        next += 1
+      }
+      records = .selection(selection, next: next)
+      return (batch[...], false)
     case .cursor(var cursor, let keysOnly):
       var batch: [KeyRecord] = []
       cursor.visit { record in

@@ -79,22 +79,16 @@ enum RangeScan {
   static func read(
     _ query: RangeQuery, in keyspace: Keyspace, header: AnswerHeader
   ) throws(GRPCStatus) -> RangePayload {
-    guard query.isReadInOrder else { return try RangePayload(try keyspace.answer(query), header: header) }
-    return try RangePayload(RangeParts(query, try keyspace.cursor(query), header: header))
-  }
-}
-
-extension Keyspace {
-  func answer(_ query: RangeQuery) throws(GRPCStatus) -> RangeResult {
-    do throws(KeyspaceError) { return try range(query) } catch { throw EtcdErrors.status(for: error) }
-  }
-
-  fileprivate func cursor(_ query: RangeQuery) throws(GRPCStatus) -> RangeCursor {
+    let parts: RangeParts
     do throws(KeyspaceError) {
-      return try RangeCursor(self, query.range, revision: query.revision)
+      parts =
+        query.isReadInOrder
+        ? RangeParts(query, try RangeCursor(keyspace, query.range, revision: query.revision), header: header)
+        : try RangeParts(query, in: keyspace, header: header)
     } catch {
       throw EtcdErrors.status(for: error)
     }
+    return try RangePayload(parts)
   }
 }
 

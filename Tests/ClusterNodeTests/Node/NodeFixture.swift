@@ -19,11 +19,14 @@ final class NodeFixture {
   private let configure: (inout NodeConfiguration) -> Void
   private let openStore: StateStoreOpener?
 
-  init(_ configure: @escaping (inout NodeConfiguration) -> Void = { _ in }) throws {
-    directory = Self.newDirectory()
+  /// - Parameter directory: one that has been made for it; nil for a new one.
+  init(
+    directory: String? = nil, _ configure: @escaping (inout NodeConfiguration) -> Void = { _ in }
+  ) throws {
+    self.directory = directory ?? Self.newDirectory()
     self.configure = configure
     openStore = nil
-    opened = try Self.open(directory, configure, openStore)
+    opened = try Self.open(self.directory, configure, openStore)
   }
 
   /// Puts a state of the test's own in the place of the engine.

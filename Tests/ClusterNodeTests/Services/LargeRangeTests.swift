@@ -56,7 +56,29 @@ struct LargeRangeTests {
     #expect(largestPart < 66 * 1024)
   }
 
-  @Test("From records that are there, when they had to be sorted")
+  @Test("Sorted, sifted and cut, with the values read again one by one", arguments: [false, true])
+  func bySelection(keysOnly: Bool) throws {
+    let keyspace = try Self.keyspace(2_000, valueBytes: 150)
+    for target in [SortTarget.key, .version, .create, .mod, .value] {
+      for order in [SortOrder.none, .ascend, .descend] {
+        for (limit, least) in [(0, 0), (7, 0), (700, 400), (5_000, 1_990)] as [(Int64, Int64)] {
+          var query = RangeQuery(.prefix("key/"), limit: limit)
+          (query.sortTarget, query.sortOrder, query.minModRevision, query.keysOnly) = (target, order, least, keysOnly)
+          let parts = try RangeParts(query, in: keyspace, header: Self.header)
+          #expect(Self.drained(parts).whole == RangeAnswer(header: Self.header, result: try keyspace.range(query)).wireBuffer)
+        }
+      }
+    }
+    var counted = RangeQuery(.prefix("key/"))
+    counted.countOnly = true
+    let parts = try RangeParts(counted, in: keyspace, header: Self.header)
+    #expect(Self.drained(parts).whole == RangeAnswer(header: Self.header, result: try keyspace.range(counted)).wireBuffer)
+    #expect(throws: KeyspaceError.futureRevision) {
+      try RangeParts(RangeQuery(.prefix("key/"), revision: 10_000), in: keyspace, header: Self.header)
+    }
+  }
+
+  @Test("From records that are there, when they are few and large")
   func fromRecords() throws {
     var query = RangeQuery(.prefix("key/"))
     query.sortTarget = .value
