@@ -81,7 +81,8 @@ let package = Package(
     .executableTarget(
       name: "leasehold",
       dependencies: [
-        "Primitives", "PKI", "Wire", "Keyspace", "StateMachine", "Storage", "Engine", "ClusterNode", "SidecarCore", "CacheSidecar", "Settings",
+        "Primitives", "PKI", "Wire", "Keyspace", "StateMachine", "Storage", "Engine", "ClusterNode", "SidecarCore",
+        "CacheSidecar", "Settings",
         arguments, logging, nioCore, nioPosix, nioHTTP1,
       ]),
 

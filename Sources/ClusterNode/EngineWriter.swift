@@ -38,6 +38,7 @@ final class EngineWriter: Sendable {
   private let engine: any StateStore
   private let applied: AppliedState
   private let log: WriteAheadLog
+  private let quota: SpaceQuota
   private let logLimitBytes: Int64
   private let inbox: Mailbox<NodeEvent>
   private let logger: Logger
@@ -45,12 +46,13 @@ final class EngineWriter: Sendable {
   private let thread = Mutex<DedicatedThread?>(nil)
 
   init(
-    engine: any StateStore, applied: AppliedState, log: WriteAheadLog, logLimitBytes: Int64, inbox: Mailbox<NodeEvent>,
-    logger: Logger
+    engine: any StateStore, applied: AppliedState, log: WriteAheadLog, quota: SpaceQuota, logLimitBytes: Int64,
+    inbox: Mailbox<NodeEvent>, logger: Logger
   ) {
     self.engine = engine
     self.applied = applied
     self.log = log
+    self.quota = quota
     self.logLimitBytes = logLimitBytes
     self.inbox = inbox
     self.logger = logger
@@ -142,6 +144,8 @@ final class EngineWriter: Sendable {
     let (discarded, recentBytes) = applied.withLock { contents in
       let discarded = contents.machine.rebase(
         onto: commit.archive, below: commit.belowOrdinal, archivedBytes: commit.archivedBytes)
+      // What was removed has counted until now, when the engine has forgotten it.
+      quota.note(usedBytes: contents.machine.quotaBytes)
       return (discarded, contents.machine.uncommittedBytes)
     }
     load.noteCommit(recentBytes: recentBytes, coveredLogBytes: coveredLogBytes, sizes: engine.sizes)
@@ -149,8 +153,11 @@ final class EngineWriter: Sendable {
   }
 
   private func defragment(_ progress: inout Progress) -> StorageError? {
-    // The engine rebuilds what it has committed: a cut that it could not take must go first.
-    if progress.unfinished != nil { commit(&progress) }
+    // The engine rebuilds what it has committed: what compaction has yet to give back, and what has not been committed, or
+    // could not be, goes first.
+    while applied.withLock({ $0.machine.advanceCompaction(maxKeys: NodeLoop.compactedKeysPerStep) }) {}
+    let hasUncut = applied.withLock { $0.machine.uncommittedBytes > 0 }
+    if progress.unfinished != nil || hasUncut { commit(&progress) }
     if let failure = progress.unfinished?.failure { return failure }
     let start = MonotonicTime.now
     do throws(StorageError) {

@@ -65,8 +65,8 @@ package final class Node: NodeHandle {
     inbox = Mailbox()
     leaseIDs = Mutex(SystemRandomNumberGenerator())
     writer = EngineWriter(
-      engine: engine, applied: applied, log: log, logLimitBytes: Int64(configuration.commitAfterLogBytes),
-      inbox: inbox, logger: logger)
+      engine: engine, applied: applied, log: log, quota: quota,
+      logLimitBytes: Int64(configuration.commitAfterLogBytes), inbox: inbox, logger: logger)
     writer.start()
     startLoop(base: base, recovered: recovered, logger: logger)
   }
@@ -113,7 +113,8 @@ package final class Node: NodeHandle {
     return NodeStatus(
       clusterID: identity.clusterID, memberID: identity.memberID, leaderID: raft.leader, name: configuration.name,
       term: raft.term, raftIndex: raft.lastIndex, appliedIndex: appliedIndex, databaseSizeBytes: sizes.fileBytes,
-      databaseInUseBytes: sizes.inUseBytes, alarms: alarms, peerURLs: configuration.peerURLs, clientURLs: configuration.clientURLs)
+      databaseInUseBytes: sizes.inUseBytes, alarms: alarms, peerURLs: configuration.peerURLs,
+      clientURLs: configuration.clientURLs)
   }
 
   package var header: (clusterID: UInt64, memberID: UInt64, term: UInt64) {

@@ -5,7 +5,9 @@ import StateMachine
 // What the leader does without being asked: expiries, the lease clock's stamp, compaction's leftovers, the quota's alarm.
 
 extension NodeLoop {
-  private static let compactedKeysPerCheck = 2_000
+  /// Keys that compaction looks at in one go: nobody else gets at the state meanwhile.
+  static let compactedKeysPerStep = 1_000
+  private static let compactionPauseMilliseconds: Int64 = 5
 
   func proposeUpkeep(at now: MonotonicTime, _ output: inout Output) {
     guard clock.isRunning, stopRequests.isEmpty else { return }
@@ -20,10 +22,11 @@ extension NodeLoop {
   private func proposeExpiries(at now: MonotonicTime, _ leaseTime: LeaseClock, _ output: inout Output) {
     let isFull = writer.load.isFull
     let passed = clock.latestPassedDeadline(at: now)
+    var isCompacting = false
     let (due, lag, next) = applied.withLock { contents -> ([LeaseID], Int64, LeaseClock?) in
       // Without traffic nothing else brings far deadlines near, or gives compacted versions back.
       contents.machine.turnWheel(to: leaseTime)
-      if !isFull { advanceCompaction(&contents.machine) }
+      if !isFull { isCompacting = advanceCompaction(&contents.machine) }
       let due = isFull ? [] : contents.machine.dueLeases(at: passed)
       return (due, Self.lag(of: due, in: contents.machine, at: leaseTime), contents.machine.leases.nextDeadline)
     }
@@ -33,16 +36,22 @@ extension NodeLoop {
         CommandBatch(clock: leaseTime, commands: [.leaseExpire(ids: due)]), [(nil, 1)], at: now, &output)
     }
     nextExpiryCheck = nextCheck(after: next, at: now)
+    if isCompacting {
+      nextExpiryCheck = min(nextExpiryCheck, now.advanced(byMilliseconds: Self.compactionPauseMilliseconds))
+    }
     takeAlarmBack(at: now, &output)
   }
 
-  private func advanceCompaction(_ machine: inout StateMachine) {
+  /// Answers whether there is more to do.
+  private func advanceCompaction(_ machine: inout StateMachine) -> Bool {
     let before = machine.uncommittedBytes
-    machine.advanceCompaction(maxKeys: Self.compactedKeysPerCheck)
+    let isCompacting = machine.advanceCompaction(maxKeys: Self.compactedKeysPerStep)
     let after = machine.uncommittedBytes
-    guard after != before else { return }
-    quota.note(usedBytes: machine.quotaBytes)
-    writer.note(.changes, recentBytes: after)
+    if after != before {
+      quota.note(usedBytes: machine.quotaBytes)
+      writer.note(.changes, recentBytes: after)
+    }
+    return isCompacting
   }
 
   /// How late the latest of these leases is. They come in no order of deadlines.

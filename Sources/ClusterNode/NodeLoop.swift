@@ -119,8 +119,6 @@ final class NodeLoop {
         step(.persisted(index: index, term: term), at: now, &output)
       case .engineCommitted(let base):
         log.noteBase(base)
-        // What was removed counts until the engine has forgotten it.
-        quota.note(usedBytes: applied.withLock { $0.machine.quotaBytes })
         step(.compact(through: base.index), at: now, &output)
       case .engineBlocked: break
       case .quotaExceeded: quotaExceeded = true

@@ -40,7 +40,9 @@ package struct SHA256: Sendable {
     var padding: [UInt8] = [0x80]
     let used = (pending.count + 1 + 8) % Self.blockBytes
     padding += [UInt8](repeating: 0, count: used == 0 ? 0 : Self.blockBytes - used)
-    for shift in stride(from: UInt64(56), through: 0, by: -8) { padding.append(UInt8(truncatingIfNeeded: bits >> shift)) }
+    for shift in stride(from: UInt64(56), through: 0, by: -8) {
+      padding.append(UInt8(truncatingIfNeeded: bits >> shift))
+    }
     update(padding[...])
     var digest: [UInt8] = []
     for word in [state.0, state.1, state.2, state.3, state.4, state.5, state.6, state.7] {

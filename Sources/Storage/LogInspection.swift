@@ -21,7 +21,8 @@ package struct LogInspection: Sendable {
     result.position.current?.file.close()
     var warnings = result.recovered.warnings
     if result.mustNoteRestart {
-      warnings.append("the log does not lead up to the stored state's entry \(base.index): the next start continues there")
+      warnings.append(
+        "the log does not lead up to the stored state's entry \(base.index): the next start continues there")
     }
     let records = result.recovered.records
     return LogInspection(

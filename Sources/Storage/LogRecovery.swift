@@ -151,7 +151,8 @@ struct LogRecovery {
     case .torn(let offset):
       let end = (bytes.lastIndex { $0 != 0 } ?? offset) + 1
       guard repairs else {
-        warnings.append("an unfinished write of \(end - offset) bytes at byte \(offset) of \(path) awaits the next start")
+        warnings.append(
+          "an unfinished write of \(end - offset) bytes at byte \(offset) of \(path) awaits the next start")
         return
       }
       do throws(DiskFailure) {

@@ -76,69 +76,6 @@ struct HeaderBlock: Sendable {
   }
 }
 
-/// The header block that is just arriving on a connection. Blocks never interleave, so one is enough; it is reused.
-struct IncomingHeaders {
-  var streamID: Int32 = 0
-  /// Regular fields, `:authority` as "host"; without `grpc-timeout`, which differs from call to call.
-  var block = HeaderBlock()
-  var method: [UInt8] = []
-  var path: [UInt8] = []
-  var isGRPC = false
-  /// Nil without the header; `.some(nil)` when it was malformed.
-  var timeout: TimeAmount??
-  var byteCount = 0
-  var isTooLarge = false
-
-  mutating func begin(_ streamID: Int32) {
-    self.streamID = streamID
-    block.removeAll()
-    method.removeAll(keepingCapacity: true)
-    path.removeAll(keepingCapacity: true)
-    isGRPC = false
-    timeout = nil
-    byteCount = 0
-    isTooLarge = false
-  }
-
-  mutating func add(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, limit: Int) {
-    // As HTTP/2 counts a header list (RFC 9113, 6.5.2).
-    byteCount += name.count + value.count + 32
-    guard byteCount <= limit, value.count <= HeaderBlock.maxPartBytes, name.count <= HeaderBlock.maxPartBytes else {
-      isTooLarge = true
-      return
-    }
-    if name.first == UInt8(ascii: ":") {
-      addPseudo(name, value)
-    } else if sameText(name, "grpc-timeout") {
-      timeout = .some(grpcTimeout(value))
-    } else {
-      if sameText(name, "content-type") { isGRPC = isGRPCContentType(value) }
-      block.append(name, value)
-    }
-  }
-
-  private mutating func addPseudo(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
-    if sameText(name, ":path") {
-      path.append(contentsOf: value)
-    } else if sameText(name, ":method") {
-      method.append(contentsOf: value)
-    } else if sameText(name, ":authority") {
-      let host: StaticString = "host"
-      block.append(UnsafeRawBufferPointer(start: host.utf8Start, count: host.utf8CodeUnitCount), value)
-    }
-  }
-
-  /// "application/grpc", alone or followed by "+proto" or parameters.
-  private func isGRPCContentType(_ value: UnsafeRawBufferPointer) -> Bool {
-    let type: StaticString = "application/grpc"
-    let count = type.utf8CodeUnitCount
-    guard value.count >= count, sameText(UnsafeRawBufferPointer(rebasing: value[..<count]), type) else {
-      return false
-    }
-    return value.count == count || value[count] == UInt8(ascii: "+") || value[count] == UInt8(ascii: ";")
-  }
-}
-
 /// Response headers in the making, and the array that nghttp2 takes (it copies everything).
 struct OutgoingHeaders {
   private var bytes: [UInt8] = []

@@ -7,7 +7,7 @@ extension HTTP2Connection {
 
   func headersBegin(_ streamID: Int32, isRequest: Bool) -> Int32 {
     guard !isClosed else { return HTTP2Callbacks.failure }
-    // Trailers of a request are checked by nghttp2 and of no use to us.
+    // Trailers of a request are of no use to us.
     headers.begin(isRequest ? streamID : 0)
     return 0
   }
@@ -91,6 +91,10 @@ extension HTTP2Connection {
 
   private func openStream(_ id: Int32) {
     guard let session, headers.streamID == id else { return }
+    if headers.isMalformed, !headers.isTooLarge {
+      _ = nghttp2_submit_rst_stream(session, 0, id, UInt32(NGHTTP2_PROTOCOL_ERROR.rawValue))
+      return
+    }
     let metadata = internedBlock()
     if headers.isGRPC, servesGRPC {
       let route = routeCache.route(headers.path, in: services.grpc!)

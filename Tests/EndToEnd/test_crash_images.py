@@ -7,7 +7,8 @@ A node is started on each of them, and must
  * hold the leases, not early and not late by the lease oracle: what was acknowledged before the crash is owed, and the
    time between the crash and the start is an outage.
 
-The record holds two kills of the process with their recoveries, rolled segments and a snapshot. A node that does not
+The record holds two kills of the process with their recoveries, rolled segments, commits of the store and removals of
+segments that the store covers. A node that does not
 sync (--unsafe-no-fsync) is the control: its losses must be found.
 
 CRASH_IMAGES=500 is the long form; CRASH_SEED repeats a run.
@@ -67,12 +68,13 @@ class Recording:
 
     def _play(self, seconds):
         run = self.run.start()
+        first = min(self._segments(run))
         for part in range(3):
             if part == 1:
                 run.load.bulk.set()
             time.sleep(seconds / 3)
-            if part == 1:       # a snapshot and some segments
-                wait_until(lambda: list((run.node.data / "member" / "snap").glob("snap-*")), "a snapshot", 60)
+            if part == 1:       # some segments, and the first one's removal, which follows a commit of the store
+                wait_until(lambda: self._segments(run) and min(self._segments(run)) > first, "a segment's removal", 60)
                 run.load.bulk.clear()
             if part < 2:
                 killed_at = time.monotonic()
@@ -82,15 +84,22 @@ class Recording:
                 run.observe()
             run.checkpoint(resume=part < 2)
 
+    @staticmethod
+    def _segments(run):
+        return [path.name for path in (run.node.data / "member" / "wal").glob("*.wal")]
+
     def places(self, random, count):
-        """Records before which to crash: anywhere, close to a change of names, around the process's kills and restarts."""
+        """Records before which to crash: anywhere, close to a change of names, around the process's kills and restarts,
+        in the middle of the store's commits."""
         everywhere = range(len(self.records))
         names = [index for index, record in enumerate(self.records) if record.kind in (CREATE, RENAME, UNLINK)]
         restarts = [index for index, record in enumerate(self.records)
                     if any(start <= record.seconds <= end for start, end in self.restarts)]
+        stores = {record.inode for record in self.records if record.kind == CREATE and "/member/state/" in record.path}
+        commits = [index for index, record in enumerate(self.records) if record.inode in stores]
         chosen = []
         for number in range(count):
-            index = random.choice((everywhere, names, restarts)[number % 3]) + random.randint(-3, 6)
+            index = random.choice((everywhere, names, restarts, commits)[number % 4]) + random.randint(-3, 6)
             chosen.append(min(max(index, 1), len(self.records) - 1))
         return sorted(chosen)
 

@@ -160,8 +160,9 @@ import Testing
       }
       #expect(hash.finish() == whole)
     }
-    #expect(hex(SHA256.digest(of: [UInt8](repeating: 0x61, count: 1_000_000)))
-      == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0")
+    #expect(
+      hex(SHA256.digest(of: [UInt8](repeating: 0x61, count: 1_000_000)))
+        == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0")
   }
 
   private func hex(_ bytes: [UInt8]) -> String {

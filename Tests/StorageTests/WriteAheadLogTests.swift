@@ -169,7 +169,8 @@ struct WriteAheadLogTests {
   func failedWrite() async {
     let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
       let disk = SimulatedDisk()
-      let (log, _) = try WriteAheadLog.open(directory: "/member", base: .none, options: LogOptions(segmentBytes: 4_096), disk: disk)
+      let (log, _) = try WriteAheadLog.open(
+        directory: "/member", base: .none, options: LogOptions(segmentBytes: 4_096), disk: disk)
       // Segment preparation runs beside: fail everything from the next operation on.
       disk.crash(atOperation: disk.operations + 1)
       log.append(LogAppend(records: records(1...1)))
@@ -217,7 +218,8 @@ struct WriteAheadLogTests {
     let disk = SimulatedDisk()
     disk.fail(atOperation: 3, code: 28)
     let error = #expect(throws: StorageError.self) {
-      _ = try SynchronousLog.open(directory: "/member", base: .none, options: LogOptions(segmentBytes: 4_096), disk: disk)
+      _ = try SynchronousLog.open(
+        directory: "/member", base: .none, options: LogOptions(segmentBytes: 4_096), disk: disk)
     }
     #expect("\(error!)".contains("No space left on device"))
     #expect("\(error!)".contains("free some space"))
@@ -227,7 +229,8 @@ struct WriteAheadLogTests {
   func gap() async {
     await #expect(processExitsWith: .failure) {
       let disk = SimulatedDisk()
-      let (log, _) = try SynchronousLog.open(directory: "/member", base: .none, options: LogOptions(segmentBytes: 4_096), disk: disk)
+      let (log, _) = try SynchronousLog.open(
+        directory: "/member", base: .none, options: LogOptions(segmentBytes: 4_096), disk: disk)
       try log.append([LogAppend(records: records(2...2))])
     }
   }

@@ -55,6 +55,38 @@ import Wire
     #expect(client.answers[call]!.grpcStatus == "8")
   }
 
+  /// etcdctl 3.4 gives its endpoint as the authority, scheme and all.
+  @Test func anAuthorityThatIsNoHostIsServed() throws {
+    let client = try joinedClient(testServices())
+    let fields = [(":method", "GET"), (":scheme", "http"), (":path", "/hello"), (":authority", "http://127.0.0.1:2379")]
+    #expect(client.answers[try client.request(fields)]!.headers[":status"] == "200")
+  }
+
+  @Test(
+    arguments: [
+      [(":method", "GET"), (":path", "/hello")], [(":scheme", "http"), (":path", "/hello")],
+      [(":method", "GET"), (":scheme", "http")], [(":method", ""), (":scheme", "http"), (":path", "/hello")],
+      [(":method", "GET"), (":scheme", "http"), (":path", "hello")],
+      [(":method", "GET"), (":scheme", "http"), (":path", "*")],
+      [(":method", "CONNECT"), (":authority", "other:80")],
+      [(":method", "GET"), (":method", "GET"), (":scheme", "http"), (":path", "/hello")],
+      [(":method", "GET"), (":scheme", "http"), ("x", "y"), (":path", "/hello")],
+      [(":method", "GET"), (":scheme", "http"), (":path", "/hello"), (":status", "200")],
+      [(":method", "GET"), (":scheme", "http"), (":path", "/hello"), ("x y", "z")],
+      [(":method", "GET"), (":scheme", "http"), (":path", "/hello"), ("x", "y\r\nz: 1")],
+      [(":method", "GET"), (":scheme", "http"), (":path", "/he\0llo")],
+      [(":method", "GET"), (":scheme", "http"), (":path", "/hello"), ("x", " y")],
+      [(":method", "GET"), (":scheme", "http"), (":path", "/hello"), ("connection", "close")],
+      [(":method", "GET"), (":scheme", "http"), (":path", "/hello"), ("transfer-encoding", "chunked")],
+      [(":method", "GET"), (":scheme", "http"), (":path", "/hello"), ("te", "gzip")],
+    ] as [[(String, String)]])
+  func whatIsNoRequestIsResetAndTheConnectionLivesOn(fields: [(String, String)]) throws {
+    let client = try joinedClient(testServices())
+    let refused = client.answers[try client.request(fields)]!
+    #expect(refused.headers.isEmpty && refused.isClosed && refused.errorCode == 1, "\(fields)")
+    #expect(client.answers[try client.request(get("/hello"))]!.headers[":status"] == "200")
+  }
+
   // MARK: HTTP/1.1
 
   /// A connection that is fed text and gives text back.

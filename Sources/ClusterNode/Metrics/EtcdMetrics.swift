@@ -41,7 +41,8 @@ package final class EtcdMetrics: Sendable {
 
     proposalsFailed = registry.counter("etcd_server_proposals_failed_total", "Proposals that failed.")
     walFsync = registry.histogram(
-      "etcd_disk_wal_fsync_duration_seconds", "Seconds of one fsync of the log.", upperBounds: MetricHistogram.diskBounds)
+      "etcd_disk_wal_fsync_duration_seconds", "Seconds of one fsync of the log.",
+      upperBounds: MetricHistogram.diskBounds)
   }
 
   /// Adds what a scrape reads off the node itself.

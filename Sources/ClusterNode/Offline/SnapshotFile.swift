@@ -18,7 +18,8 @@ package struct SnapshotFile {
     sizeBytes = try OfflineFailure.wrap { () throws(DiskFailure) in try FileReader(path).size() }
     // A file that was copied out of a data directory has no hash behind it; then only `checksHash: false` helps.
     guard !checksHash || sizeBytes % SnapshotBody.blockBytes == SHA256.digestBytes else {
-      throw OfflineFailure("\(path) is no whole snapshot: \(sizeBytes) bytes cannot be blocks with a SHA-256 behind them")
+      throw OfflineFailure(
+        "\(path) is no whole snapshot: \(sizeBytes) bytes cannot be blocks with a SHA-256 behind them")
     }
   }
 
@@ -50,7 +51,8 @@ package struct SnapshotFile {
     if checksHash {
       let stored = try OfflineFailure.wrap { () throws(DiskFailure) in try file.read(SHA256.digestBytes) }
       guard stored == hash.finish() else {
-        throw OfflineFailure("\(path) is damaged: its SHA-256 is not the one behind it (--skip-hash-check ignores that)")
+        throw OfflineFailure(
+          "\(path) is damaged: its SHA-256 is not the one behind it (--skip-hash-check ignores that)")
       }
     }
     let complete = state

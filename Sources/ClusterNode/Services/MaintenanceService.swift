@@ -124,7 +124,11 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
         throw EtcdErrors.status(for: error)
       }
     }
-    if snapshot.sizeInBytes <= Self.maxBytesHashedHere { reply.answer(body) } else { context.answerFromPool(reply, body) }
+    if snapshot.sizeInBytes <= Self.maxBytesHashedHere {
+      reply.answer(body)
+    } else {
+      context.answerFromPool(reply, body)
+    }
   }
 
   /// A hop would take longer.

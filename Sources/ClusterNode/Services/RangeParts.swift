@@ -54,7 +54,8 @@ package final class RangeParts: GRPCMessageSource {
     more = selection.more
     recordsLeft = selection.recordCount
     byteCount =
-      header.fieldSize + selection.measuredBytes + ProtobufSize.bool(selection.more) + ProtobufSize.int64(selection.count)
+      header.fieldSize + selection.measuredBytes + ProtobufSize.bool(selection.more)
+      + ProtobufSize.int64(selection.count)
     bytesLeft = byteCount
     records = .selection(selection, next: 0)
   }

@@ -126,7 +126,9 @@ import Testing
     // An empty directory is taken, one with content is not, and a half-done restore is pointed out.
     try folder.makeDirectory("fresh")
     _ = try SnapshotRestore(sound, configuration: configuration()).run()
-    let again = #expect(throws: OfflineFailure.self) { try SnapshotRestore(sound, configuration: configuration()).run() }
+    let again = #expect(throws: OfflineFailure.self) {
+      try SnapshotRestore(sound, configuration: configuration()).run()
+    }
     #expect(again?.description.contains("is not empty") == true)
     try folder.makeDirectory("other.restoring")
     let left = #expect(throws: OfflineFailure.self) {
@@ -160,7 +162,8 @@ import Testing
 
 /// A directory that ends with the test.
 private final class Folder: Sendable {
-  private let path = FileManager.default.temporaryDirectory.path + "/leasehold-offline-\(UInt64.random(in: 0...UInt64.max))"
+  private let path =
+    FileManager.default.temporaryDirectory.path + "/leasehold-offline-\(UInt64.random(in: 0...UInt64.max))"
 
   init() {
     do { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false) } catch {

@@ -65,14 +65,16 @@ struct LargeRangeTests {
           var query = RangeQuery(.prefix("key/"), limit: limit)
           (query.sortTarget, query.sortOrder, query.minModRevision, query.keysOnly) = (target, order, least, keysOnly)
           let parts = try RangeParts(query, in: keyspace, header: Self.header)
-          #expect(Self.drained(parts).whole == RangeAnswer(header: Self.header, result: try keyspace.range(query)).wireBuffer)
+          #expect(
+            Self.drained(parts).whole == RangeAnswer(header: Self.header, result: try keyspace.range(query)).wireBuffer)
         }
       }
     }
     var counted = RangeQuery(.prefix("key/"))
     counted.countOnly = true
     let parts = try RangeParts(counted, in: keyspace, header: Self.header)
-    #expect(Self.drained(parts).whole == RangeAnswer(header: Self.header, result: try keyspace.range(counted)).wireBuffer)
+    #expect(
+      Self.drained(parts).whole == RangeAnswer(header: Self.header, result: try keyspace.range(counted)).wireBuffer)
     #expect(throws: KeyspaceError.futureRevision) {
       try RangeParts(RangeQuery(.prefix("key/"), revision: 10_000), in: keyspace, header: Self.header)
     }
