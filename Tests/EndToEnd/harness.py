@@ -67,6 +67,8 @@ def spawn(arguments, log, limits=None, **options):
 
     def prepare():
         _die_with_parent()
+        # Ignored by what a shell starts in the background, and inherited from there; the tests interrupt with it.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         for limit, value in (limits or {}).items():
             resource.setrlimit(limit, (value, value))
 

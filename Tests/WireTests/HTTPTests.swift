@@ -58,7 +58,9 @@ import Wire
   /// etcdctl 3.4 gives its endpoint as the authority, scheme and all.
   @Test func anAuthorityThatIsNoHostIsServed() throws {
     let client = try joinedClient(testServices())
-    let fields = [(":method", "GET"), (":scheme", "http"), (":path", "/hello"), (":authority", "http://127.0.0.1:2379")]
+    let fields = [
+      (":method", "GET"), (":scheme", "http"), (":path", "/hello"), (":authority", "http://127.0.0.1:2379"),
+    ]
     #expect(client.answers[try client.request(fields)]!.headers[":status"] == "200")
   }
 
