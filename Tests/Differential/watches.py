@@ -40,6 +40,8 @@ class Watch:
         self.cancelled = []
         self.complaints = []
         self.fragments = 0
+        # The highest revision that a progress notification has named: no event up to there may follow.
+        self.told = 0
         self._torn = False
 
     @property
@@ -50,7 +52,7 @@ class Watch:
         if response.canceled:
             self.cancelled.append(response)
         elif not response.events:
-            self.complaints.append(f"an empty response: {plain(response)}")
+            self._take_progress(response)
         if response.fragment:
             self.fragments += 1
         if self.request.get("fragment") and len(response.events) > 1 and response.ByteSize() > FRAGMENT_BYTES:
@@ -66,9 +68,20 @@ class Watch:
                 self.complaints.append(f"revision {revision} is torn apart")
             if revision > response.header.revision:
                 self.complaints.append(f"revision {revision} under the header's {response.header.revision}")
+            if revision <= self.told:
+                self.complaints.append(f"revision {revision} after progress told of {self.told}")
             last = revision
         self.events.extend(response.events)
         self._torn = response.fragment
+
+    def _take_progress(self, response):
+        """When it comes is the server's affair (etcd: every ten minutes; Leasehold: before a compaction, too), but it must
+        be true."""
+        if not self.request.get("progress_notify"):
+            self.complaints.append(f"an empty response: {plain(response)}")
+        if response.header.revision < self.last_revision:
+            self.complaints.append(f"progress tells of {response.header.revision} after {self.last_revision}")
+        self.told = max(self.told, response.header.revision)
 
     @property
     def last_revision(self):
