@@ -59,7 +59,12 @@ final class EngineWriter: Sendable {
     load = EngineLoad(sizes: engine.sizes)
   }
 
-  func start() { thread.withLock { $0 = DedicatedThread(name: "engine") { [self] in run() } } }
+  /// What the thread does has time: answers do not wait for it.
+  private static let niceness: Int32 = 5
+
+  func start() {
+    thread.withLock { $0 = DedicatedThread(name: "engine", niceness: Self.niceness) { [self] in run() } }
+  }
 
   /// Raft thread, after it has applied something: `recentBytes` is `StateMachine.uncommittedBytes` now.
   func note(_ pending: CommitSchedule.Pending, recentBytes: Int) {

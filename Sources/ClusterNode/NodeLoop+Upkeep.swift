@@ -22,20 +22,23 @@ extension NodeLoop {
   private func proposeExpiries(at now: MonotonicTime, _ leaseTime: LeaseClock, _ output: inout Output) {
     let isFull = writer.load.isFull
     let passed = clock.latestPassedDeadline(at: now)
+    let turnsWheel = now >= nextWheelTurn
+    if turnsWheel { nextWheelTurn = now.advanced(byMilliseconds: Self.leaseTickMilliseconds) }
     var isCompacting = false
-    let (due, lag, next) = applied.withLock { contents -> ([LeaseID], Int64, LeaseClock?) in
+    let (due, isCut, lag, next) = applied.withLock { contents -> ([LeaseID], Bool, Int64, LeaseClock?) in
       // Without traffic nothing else brings far deadlines near, or gives compacted versions back.
-      contents.machine.turnWheel(to: leaseTime)
+      if turnsWheel { contents.machine.turnWheel(to: leaseTime) }
       if !isFull { isCompacting = advanceCompaction(&contents.machine) }
-      let due = isFull ? [] : contents.machine.dueLeases(at: passed)
-      return (due, Self.lag(of: due, in: contents.machine, at: leaseTime), contents.machine.leases.nextDeadline)
+      let (due, isCut) = isFull ? ([], false) : contents.machine.expiryBatch(at: passed)
+      return (due, isCut, Self.lag(of: due, in: contents.machine, at: leaseTime), contents.machine.leases.nextDeadline)
     }
     if !due.isEmpty {
       published.observe(expiryBatch: due.count, lagMilliseconds: lag)
       expiryInFlight = submit(
         CommandBatch(clock: leaseTime, commands: [.leaseExpire(ids: due)]), [(nil, 1)], at: now, &output)
     }
-    nextExpiryCheck = nextCheck(after: next, at: now)
+    // A storm goes on as soon as its last command is applied; what others propose meanwhile comes in between.
+    nextExpiryCheck = isCut ? now : nextCheck(after: next, at: now)
     if isCompacting {
       nextExpiryCheck = min(nextExpiryCheck, now.advanced(byMilliseconds: Self.compactionPauseMilliseconds))
     }

@@ -36,6 +36,7 @@ final class NodeLoop {
   var expiryInFlight = false
   var alarmInFlight = false
   var nextExpiryCheck: MonotonicTime
+  var nextWheelTurn: MonotonicTime
   private var busy = BusyRatio(openedAt: .now)
 
   /// Proposals that wait for a leadership to become ready, or for the engine.
@@ -80,6 +81,7 @@ final class NodeLoop {
     self.logger = logger
     lastStampAt = .now
     nextExpiryCheck = .now
+    nextWheelTurn = .now
   }
 
   // MARK: The turn
@@ -100,7 +102,8 @@ final class NodeLoop {
     if raft.nextDeadline.milliseconds < wake.milliseconds {
       wake = MonotonicTime(nanoseconds: raft.nextDeadline.milliseconds * 1_000_000)
     }
-    return clock.isRunning ? min(wake, nextExpiryCheck) : wake
+    // While expiries are on their way, what wakes the loop is that they have come to the disk.
+    return clock.isRunning && !expiryInFlight ? min(wake, nextExpiryCheck) : wake
   }
 
   private func turn(_ events: [NodeEvent], at now: MonotonicTime) {

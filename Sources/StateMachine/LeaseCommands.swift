@@ -114,17 +114,20 @@ extension StateMachine {
 
   /// Up to the limits of one expiry command: leases due at `clock`, counted with their keys. At least one when any is
   /// due, even if its keys alone exceed the limit.
-  package func dueLeases(at clock: LeaseClock) -> [LeaseID] {
+  package func dueLeases(at clock: LeaseClock) -> [LeaseID] { expiryBatch(at: clock).ids }
+
+  /// As `dueLeases`, and whether the limits may have left some for the next command.
+  package func expiryBatch(at clock: LeaseClock) -> (ids: [LeaseID], isCut: Bool) {
     var due = leases.due(at: clock, limit: Limits.maxExpiriesPerCommand)
     var keys = 0
     for (position, id) in due.enumerated() {
       keys += leases.slot(of: id).map { attachments.keys(at: $0).count } ?? 0
       if keys > Limits.maxExpiredKeysPerCommand, position > 0 {
         due.removeLast(due.count - position)
-        break
+        return (due, true)
       }
     }
-    return due
+    return (due, due.count == Limits.maxExpiriesPerCommand)
   }
 
   /// Lets the deadline wheel turn without an entry: no replicated state changes. Spares an idle leader that asks

@@ -51,15 +51,18 @@ final class Monitor<State>: @unchecked Sendable {
 package final class DedicatedThread: Sendable {
   private let handle: pthread_t
 
-  /// - Parameter name: at most 15 bytes, as `top -H` shows it.
-  package init(name: String, _ body: @escaping @Sendable () -> Void) {
-    let start = Unmanaged.passRetained(Start(name: name, body: body))
+  /// - Parameters:
+  ///   - name: at most 15 bytes, as `top -H` shows it.
+  ///   - niceness: how far the thread stands back behind the others when all cores are busy, as of `nice`: 0 to 19.
+  package init(name: String, niceness: Int32 = 0, _ body: @escaping @Sendable () -> Void) {
+    let start = Unmanaged.passRetained(Start(name: name, niceness: niceness, body: body))
     var thread = pthread_t()
     let code = pthread_create(
       &thread, nil,
       { argument in
         let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
         start.nameThread()
+        start.standBack()
         start.body()
         return nil
       }, start.toOpaque())
@@ -71,10 +74,18 @@ package final class DedicatedThread: Sendable {
 
   private final class Start: Sendable {
     let name: String
+    let niceness: Int32
     let body: @Sendable () -> Void
-    init(name: String, body: @escaping @Sendable () -> Void) {
+    init(name: String, niceness: Int32, body: @escaping @Sendable () -> Void) {
       self.name = name
+      self.niceness = niceness
       self.body = body
+    }
+
+    /// Of the calling thread: Linux gives every thread a niceness of its own, and takes 0 for the caller. Without the
+    /// right to it the thread is as good as the others, which is no harm.
+    func standBack() {
+      if niceness > 0 { _ = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, niceness) }
     }
 
     /// For the eyes of operators only, so a failure does not matter. (glibc's function for it is not visible here.)

@@ -115,7 +115,7 @@ def print_redis(context):
         return
     count = min(context.lease_counts)
     tools.say(f"footprint: redis, {count:,} keys")
-    with context.own(redis_peer.Redis(os.path.join(context.folder, "redis"))) as redis:
+    with context.own(redis_peer.Redis(os.path.join(context.folder, "redis-footprint"))) as redis:
         counted, anonymous = redis.bytes_per_key(count)
         print(f"| {redis.title} | {count:,} | {size(anonymous * count)}; {anonymous:,.0f} B (it counts {counted:,.0f} B) "
               "| - | - | - | - | - |")

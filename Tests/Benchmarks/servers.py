@@ -187,16 +187,20 @@ class Server:
             self.process.wait()
 
 
+# Ten million leases with a key each are more than the 2 GiB that either server admits unless told otherwise.
+ROOM = ["--quota-backend-bytes", str(16 << 30)]
+
+
 class Etcd(Server):
     def arguments(self):
         peer = f"http://127.0.0.1:{free_port()}"
-        return [*self.common_arguments(), "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+        return [*self.common_arguments(), *ROOM, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
                 "--initial-cluster", f"n0={peer}", "--log-level", "warn"]
 
 
 class Leasehold(Server):
     def arguments(self):
-        return ["node", *self.common_arguments()]
+        return ["node", *self.common_arguments(), *ROOM]
 
 
 class LeaseholdWithSidecar(Server):

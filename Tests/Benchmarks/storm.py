@@ -121,7 +121,7 @@ def run(context):
     count = 100_000 if context.quick else 1_000_000
 
     def redis():
-        with context.own(redis_peer.Redis(os.path.join(context.folder, "redis"))) as server:
+        with context.own(redis_peer.Redis(os.path.join(context.folder, "redis-storm"))) as server:
             return server.storm(count)
 
     contenders = [

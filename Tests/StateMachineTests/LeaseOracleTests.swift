@@ -83,9 +83,22 @@ struct LeaseOracleTests {
     }
     log.apply(CommandBatch(clock: .zero, commands: commands))
     #expect(log.due(at: 500) == [1, 2])
+    #expect(log.machine.expiryBatch(at: LeaseClock(milliseconds: 500)).isCut)
     log.at(500, .leaseExpire(ids: [1, 2]))
     #expect(log.due(at: 500) == [3])
     log.at(500, .leaseExpire(ids: [3]))
     #expect(log.due(at: 500) == [4])
+    #expect(!log.machine.expiryBatch(at: LeaseClock(milliseconds: 500)).isCut)
+  }
+
+  @Test("One expire command is offered no more leases than the limit, and says that it leaves some")
+  func budgetOfLeases() {
+    var log = Log()
+    log.apply(
+      CommandBatch(clock: .zero, commands: (0..<Limits.maxExpiriesPerCommand + 1).map { .grant(LeaseID($0 + 1), 100) }))
+    let batch = log.machine.expiryBatch(at: LeaseClock(milliseconds: 100))
+    #expect(batch.ids.count == Limits.maxExpiriesPerCommand && batch.isCut)
+    log.at(100, .leaseExpire(ids: batch.ids))
+    #expect(log.machine.expiryBatch(at: LeaseClock(milliseconds: 100)).ids.count == 1)
   }
 }
