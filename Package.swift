@@ -48,6 +48,7 @@ let package = Package(
     pure("SidecarCore", ["Primitives", "Keyspace", collections]),
 
     // C libraries of the system
+    .systemLibrary(name: "CJemalloc", providers: [.apt(["libjemalloc-dev"])]),
     .systemLibrary(
       name: "CLibcrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(
@@ -81,8 +82,8 @@ let package = Package(
     .executableTarget(
       name: "leasehold",
       dependencies: [
-        "Primitives", "PKI", "Wire", "Keyspace", "StateMachine", "Storage", "Engine", "ClusterNode", "SidecarCore",
-        "CacheSidecar", "Settings",
+        "CJemalloc", "Primitives", "PKI", "Wire", "Keyspace", "StateMachine", "Storage", "Engine", "ClusterNode",
+        "SidecarCore", "CacheSidecar", "Settings",
         arguments, logging, nioCore, nioPosix, nioHTTP1,
       ]),
 

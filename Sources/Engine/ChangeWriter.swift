@@ -24,7 +24,7 @@ struct ChangeWriter {
 
   mutating func write(_ changes: StateChanges) throws(LMDBFailure) -> MetaRecord {
     var references = try appendVersions(of: changes.keyspace)
-    references.sort { $0.key != $1.key ? $0.key < $1.key : $0.record.ordinal < $1.record.ordinal }
+    references.sort(by: Self.precedes)
     try put(references)
     try applyBlockChanges()
     try remove(changes.keyspace.removals)
@@ -37,6 +37,11 @@ struct ChangeWriter {
   private struct Reference {
     var key: Bytes
     var record: ReferenceRecord
+  }
+
+  private static func precedes(_ left: Reference, _ right: Reference) -> Bool {
+    let order = left.key.compare(right.key)
+    return order == 0 ? left.record.ordinal < right.record.ordinal : order < 0
   }
 
   private mutating func appendVersions(of changes: KeyspaceChanges) throws(LMDBFailure) -> [Reference] {
@@ -103,7 +108,7 @@ struct ChangeWriter {
     for removal in removals.sorted(by: { $0.reference.ordinal < $1.reference.ordinal }) {
       references.append(try removeVersion(removal))
     }
-    references.sort { $0.key != $1.key ? $0.key < $1.key : $0.record.ordinal < $1.record.ordinal }
+    references.sort(by: Self.precedes)
     for reference in references { try remove(reference) }
     try applyBlockChanges()
   }

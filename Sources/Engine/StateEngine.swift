@@ -34,12 +34,11 @@ package final class StateEngine: Sendable {
     FaultGuard.install()
     let files = StateFiles(directory: directory, unsafeNoSync: options.unsafeNoSync)
     try files.prepare()
+    try files.removeNext()
     if try !files.hasState() {
       let fresh = try Environment.create(
         path: files.nextPath, shownPath: files.path, mapBytes: options.mapBytes)
       try files.install(fresh)
-    } else {
-      try files.removeNext()
     }
     let environment = try Environment.open(
       path: files.path, mapBytes: options.mapBytes, unsafeNoSync: options.unsafeNoSync)

@@ -55,6 +55,16 @@ import Testing
     #expect(try world.stateAfterKill() == state)
   }
 
+  /// The first start makes the environment under the same name, and may be cut short as well.
+  @Test(arguments: [0, 100, 8_192, 30_000])
+  func whatACrashLeftOfTheFirstStartIsRemoved(length: Int) throws {
+    let place = TemporaryDirectory()
+    try TemporaryDirectory.write([UInt8](repeating: 0, count: length), to: "\(place.path)/next.mdb")
+    let (engine, machine) = try StateEngine.open(directory: place.path, options: EngineOptions(unsafeNoSync: true))
+    #expect(machine.keyspace.keyCount == 0)
+    engine.close()
+  }
+
   /// A crash before the rename leaves `next.mdb`, however complete: it is removed and the state is the old one's.
   @Test func whatACrashLeftIsRemoved() throws {
     var world = try EngineWorld(seed: 2)
