@@ -17,8 +17,8 @@ package enum Limits {
   /// How long the lease clock may go unrecorded while leases exist and nothing else is proposed.
   package static let leaseClockPersistIntervalMilliseconds: Int64 = 10_000
   /// Leases and keys that one expiry command may remove, so that a storm never stalls writes.
-  package static let maxExpiriesPerCommand = 1_024
-  package static let maxExpiredKeysPerCommand = 4_096
+  package static let maxExpiriesPerCommand = 256
+  package static let maxExpiredKeysPerCommand = 1_024
   /// Leases that one request of our own lease service names.
   package static let maxLeasesPerNativeRequest = 10_000
   /// Leases with a key that one request grants; all of them share one revision and one moment under the state's lock.
