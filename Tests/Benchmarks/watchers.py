@@ -177,6 +177,13 @@ def print_table(found):
                   f"{median(samples, 'p99_ms'):.2f} |")
 
 
+def run(context):
+    """The section of the table."""
+    watch_wire.raise_file_limit()
+    with context.serving(servers.Etcd, "etcd") as etcd, context.serving(servers.Leasehold, "leasehold") as leasehold:
+        print_table(compare([etcd, leasehold], 1_000, 1_000 if context.quick else 3_000, context.rounds))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--leasehold", required=True)
