@@ -48,7 +48,6 @@ let package = Package(
     pure("SidecarCore", ["Primitives", "Keyspace", collections]),
 
     // C libraries of the system
-    .systemLibrary(name: "CJemalloc", providers: [.apt(["libjemalloc-dev"])]),
     .systemLibrary(
       name: "CLibcrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(
@@ -82,7 +81,7 @@ let package = Package(
     .executableTarget(
       name: "leasehold",
       dependencies: [
-        "CJemalloc", "Primitives", "PKI", "Wire", "Keyspace", "StateMachine", "Storage", "Engine", "ClusterNode",
+        "Primitives", "PKI", "Wire", "Keyspace", "StateMachine", "Storage", "Engine", "ClusterNode",
         "SidecarCore", "CacheSidecar", "Settings",
         arguments, logging, nioCore, nioPosix, nioHTTP1,
       ]),

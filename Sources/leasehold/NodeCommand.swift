@@ -23,7 +23,6 @@ struct NodeCommand: AsyncParsableCommand {
     let logger = Self.logger(settings)
     for warning in raw.warnings { logger.warning("\(warning)") }
     signal(SIGPIPE, SIG_IGN)
-    Allocator.giveBackInBackground()
     try await NodeProgram(settings: settings, logger: logger).run()
   }
 
