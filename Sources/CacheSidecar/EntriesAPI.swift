@@ -3,7 +3,7 @@ import Primitives
 import SidecarCore
 import Wire
 
-/// The routes of sidecar.md §4 on `/v1/caches/{cache}/…`. Keys are the rest of the path, or `?key64=`.
+/// The routes on `/v1/caches/{cache}/…`. Keys are the rest of the path, or `?key64=`.
 struct EntriesAPI: Sendable {
   let sidecar: Sidecar
 

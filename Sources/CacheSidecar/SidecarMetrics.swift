@@ -9,7 +9,7 @@ package enum HookKind: String, Hashable, Sendable, CaseIterable {
   case tail
 }
 
-/// The entry half's counters: sidecar.md §8. One short lock; the coalesced hits of the HTTP call are counted where they
+/// The entry half's counters. One short lock; the coalesced hits of the HTTP call are counted where they
 /// are decided (`SidecarCache.coalescedCount`).
 package final class SidecarMetrics: Sendable {
   package struct HitLabels: Hashable, Comparable, Sendable {

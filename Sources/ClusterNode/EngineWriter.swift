@@ -5,7 +5,7 @@ import StateMachine
 import Storage
 import Synchronization
 
-/// The engine's thread: makes the applied state durable behind the log's back (store.md section 3, write-behind), and
+/// The engine's thread: makes the applied state durable behind the log's back (write-behind), and
 /// tells the raft thread from where on the log is still needed.
 ///
 /// A disk without room costs nothing but memory and log: the same changes are offered again every second, and the log
@@ -59,6 +59,8 @@ final class EngineWriter: Sendable {
     load = EngineLoad(sizes: engine.sizes)
   }
 
+  /// Without an order there is nothing to do; any span will do.
+  private static let idleMilliseconds: Int64 = 3_600_000
   /// What the thread does has time: answers do not wait for it.
   private static let niceness: Int32 = 5
 
@@ -89,7 +91,8 @@ final class EngineWriter: Sendable {
     var progress = Progress(schedule: CommitSchedule(openedAt: .now), committed: base)
     var taken: [Order] = []
     while progress.stopped == nil {
-      let wake = progress.schedule.nextStart(load.pending) ?? MonotonicTime.now.advanced(byMilliseconds: 3_600_000)
+      let wake =
+        progress.schedule.nextStart(load.pending) ?? MonotonicTime.now.advanced(byMilliseconds: Self.idleMilliseconds)
       taken.removeAll(keepingCapacity: true)
       taken = orders.takeAll(until: wake, spare: taken)
       for order in taken { carryOut(order, &progress) }

@@ -13,7 +13,8 @@ import Storage
 final class NodeLoop {
   /// How far expiry looks ahead at most when there is nothing to do.
   static let idleMilliseconds: Int64 = 1_000
-  /// Leases are looked at this often at most: the tick of "late by at most tick + commit".
+  /// Leases are looked at this often at most (the tick of "late by at most tick + commit"), unless more are due than one
+  /// command takes.
   static let leaseTickMilliseconds: Int64 = 100
 
   /// A few puts' worth.

@@ -12,7 +12,6 @@ struct ChangeWriter {
   private let transaction: Transaction
   private(set) var totals: StoredTotals
   private(set) var blocks: BlockMap
-  private(set) var writtenBytes = 0
   private var encoder = ByteWriter(reserving: 4_096)
   private var blockChanges = BlockChanges()
 
@@ -74,7 +73,6 @@ struct ChangeWriter {
     totals.versions.add(hash)
     blockChanges.note(ordinal, main: version.revision.main) { $0.add(hash) }
     totals.archivedBytes += version.sizeInBytes
-    writtenBytes += 8 + encoder.count
   }
 
   private mutating func put(_ references: [Reference]) throws(LMDBFailure) {
@@ -89,13 +87,11 @@ struct ChangeWriter {
           try record.withBytes { (bytes) throws(LMDBFailure) in try keys.put(key, bytes, MDB_APPENDDUP) }
           totals.keys.add(record.hash(key: key))
         }
-        writtenBytes += key.count + ReferenceRecord.byteCount
       } else {
         try record.withBytes { (bytes) throws(LMDBFailure) in
           try long.put(record.ordinal, bytes, MDB_NOOVERWRITE)
         }
         totals.long.add(record.longHash)
-        writtenBytes += 8 + ReferenceRecord.byteCount
       }
     }
   }
@@ -175,7 +171,6 @@ struct ChangeWriter {
           try new.withBytes { (bytes) throws(LMDBFailure) in try transaction.put(.blocks, key, bytes) }
         }
         totals.blocks.add(new.hash(number: number))
-        writtenBytes += 8 + BlockRecord.byteCount
       } else {
         _ = try transaction.delete(.blocks, number)
       }
@@ -220,7 +215,6 @@ struct ChangeWriter {
       try cursor.put(key, bytes, old == nil ? MDB_NOOVERWRITE : MDB_CURRENT)
     }
     totals.leases.add(record.hash(id: change.id))
-    writtenBytes += 8 + LeaseRecord.byteCount
   }
 
   /// A lease that came and went within one cut is not there.
@@ -242,16 +236,14 @@ struct ChangeWriter {
 
   private mutating func putMeta(_ head: StateHead) throws(LMDBFailure) -> MetaRecord {
     let record = MetaRecord(transaction: transaction.id, totals: totals, head: head)
-    writtenBytes += try Self.put(record, transaction)
+    try Self.put(record, transaction)
     return record
   }
 
-  /// Answers the record's size.
-  static func put(_ record: MetaRecord, _ transaction: Transaction) throws(LMDBFailure) -> Int {
+  static func put(_ record: MetaRecord, _ transaction: Transaction) throws(LMDBFailure) {
     let bytes = record.encoded()
     try StateFormat.metaKey.withRawBytes { (key) throws(LMDBFailure) in
       try bytes.withRawBytes { (bytes) throws(LMDBFailure) in try transaction.put(.meta, key, bytes) }
     }
-    return bytes.count
   }
 }

@@ -45,36 +45,3 @@ package struct EngineOptions: Sendable {
     self.mapBytes = mapBytes ?? EngineLimits.mapBytes
   }
 }
-
-/// What the engine has cost since the process started, for `etcd_disk_backend_commit_duration_seconds` and its like.
-package struct EngineMetrics: Hashable, Sendable {
-  /// Upper bounds in seconds: etcd's, 0.001 · 2^n. The last one of `commitBuckets` is beyond them all.
-  package static let bucketBoundsSeconds: [Double] = LogMetrics.bucketBoundsSeconds
-
-  package var commitCount: UInt64 = 0
-  package var commitSecondsSum: Double = 0
-  /// Counts per bucket, not cumulative.
-  package var commitBuckets = [UInt64](repeating: 0, count: bucketBoundsSeconds.count + 1)
-  /// Keys and records that commits have put, before the engine spreads them over pages.
-  package var writtenBytes: Int64 = 0
-  package var defragmentCount: UInt64 = 0
-  package var defragmentSecondsSum: Double = 0
-
-  mutating func noteCommit(_ duration: Duration, bytes: Int) {
-    let seconds = duration.inSeconds
-    commitCount += 1
-    commitSecondsSum += seconds
-    let bounds = Self.bucketBoundsSeconds
-    commitBuckets[bounds.firstIndex { seconds <= $0 } ?? bounds.count] += 1
-    writtenBytes += Int64(bytes)
-  }
-
-  mutating func noteDefragmentation(_ duration: Duration) {
-    defragmentCount += 1
-    defragmentSecondsSum += duration.inSeconds
-  }
-}
-
-extension Duration {
-  fileprivate var inSeconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
-}

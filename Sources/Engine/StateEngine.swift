@@ -15,16 +15,11 @@ package final class StateEngine: Sendable {
     var blocks = BlockMap()
   }
 
-  private struct Published {
-    var sizes = EngineSizes()
-    var metrics = EngineMetrics()
-  }
-
   private let directory: String
   private let options: EngineOptions
   /// Held for as long as a commit or a defragmentation takes. nil once closed.
   private let living: Mutex<Living?>
-  private let published: Mutex<Published>
+  private let lastSizes: Mutex<EngineSizes>
 
   /// Opens or creates the environment and loads the state: an empty `StateMachine`, which notes its changes, when it is
   /// fresh. Throws what the operator must mend (damage, foreign format).
@@ -51,7 +46,7 @@ package final class StateEngine: Sendable {
     self.directory = directory
     self.options = options
     living = Mutex(Living(environment: environment, record: loaded.record, blocks: loaded.blocks))
-    published = Mutex(Published(sizes: loaded.sizes))
+    lastSizes = Mutex(loaded.sizes)
   }
 
   /// Makes the changes durable as a whole. A disk without space leaves everything as it was: throws `StorageError.io` with
@@ -59,19 +54,17 @@ package final class StateEngine: Sendable {
   package func commit(_ changes: StateChanges) throws(StorageError) -> EngineCommit {
     try living.withLock { (living) throws(StorageError) in
       guard var now = living else { preconditionFailure("commit after close") }
-      let start = ContinuousClock.now
-      let writtenBytes = try Self.write(changes, to: &now)
+      try Self.write(changes, to: &now)
       living = now
-      return publish(now, since: start) { $0.noteCommit($1, bytes: writtenBytes) }
+      return publish(now)
     }
   }
 
-  /// Answers the bytes put.
-  private static func write(_ changes: StateChanges, to living: inout Living) throws(StorageError) -> Int {
+  private static func write(_ changes: StateChanges, to living: inout Living) throws(StorageError) {
     let environment = living.environment
     let totals = living.record?.totals ?? StoredTotals()
     do throws(LMDBFailure) {
-      return try FaultGuard.inside(environment.faultMessage) { () throws(LMDBFailure) in
+      try FaultGuard.inside(environment.faultMessage) { () throws(LMDBFailure) in
         let transaction = try environment.begin(writing: true)
         var writer = ChangeWriter(transaction: transaction, totals: totals, blocks: living.blocks)
         let record: MetaRecord
@@ -82,7 +75,6 @@ package final class StateEngine: Sendable {
         try transaction.commit()
         living.record = record
         living.blocks = writer.blocks
-        return writer.writtenBytes
       }
     } catch {
       // A failed sync is never tried again: what a second one would report is not what is on the disk. (Where a disk
@@ -94,18 +86,18 @@ package final class StateEngine: Sendable {
     }
   }
 
-  /// Re-inserts everything into a fresh environment beside the living one and takes its place (store.md section 3).
+  /// Re-inserts everything into a fresh environment beside the living one and takes its place: LMDB never gives
+  /// space of its file back, and its own compacting copy keeps half-empty pages.
   /// Reads go on. Returns the archive to rebase onto (the same content). A disk without space for the copy, and damage that
   /// the copy has come upon, leave everything as it was.
   package func defragment() throws(StorageError) -> EngineCommit {
     try living.withLock { (living) throws(StorageError) in
       guard var now = living else { preconditionFailure("defragment after close") }
-      let start = ContinuousClock.now
       let files = StateFiles(directory: directory, unsafeNoSync: options.unsafeNoSync)
       let copy = try Defragmentation.run(from: now.environment, now.record, files: files, mapBytes: options.mapBytes)
       now = Living(environment: copy.environment, record: copy.record, blocks: now.blocks)
       living = now
-      return publish(now, since: start) { $0.noteDefragmentation($1) }
+      return publish(now)
     }
   }
 
@@ -114,16 +106,15 @@ package final class StateEngine: Sendable {
   package func replace(with changes: StateChanges) throws(StorageError) -> EngineCommit {
     try living.withLock { (living) throws(StorageError) in
       precondition(living != nil, "replace after close")
-      let start = ContinuousClock.now
       let files = StateFiles(directory: directory, unsafeNoSync: options.unsafeNoSync)
       try files.removeNext()
       var now = Living(
         environment: try Environment.create(path: files.nextPath, shownPath: files.path, mapBytes: options.mapBytes))
       do throws(StorageError) {
-        let writtenBytes = try Self.write(changes, to: &now)
+        try Self.write(changes, to: &now)
         try files.install(now.environment)
         living = now
-        return publish(now, since: start) { $0.noteCommit($1, bytes: writtenBytes) }
+        return publish(now)
       } catch {
         try files.removeNext()
         throw error
@@ -139,10 +130,8 @@ package final class StateEngine: Sendable {
     }
   }
 
-  /// An archive of what has just been committed; sizes and metrics along with it.
-  private func publish(
-    _ living: Living, since start: ContinuousClock.Instant, _ note: (inout EngineMetrics, Duration) -> Void
-  ) -> EngineCommit {
+  /// An archive of what has just been committed; the sizes along with it.
+  private func publish(_ living: Living) -> EngineCommit {
     let archive: Archive
     let sizes: EngineSizes
     do throws(LMDBFailure) {
@@ -153,11 +142,7 @@ package final class StateEngine: Sendable {
     } catch {
       stopProcess(living.environment.storageError(error))
     }
-    let duration = ContinuousClock.now - start
-    published.withLock { published in
-      published.sizes = sizes
-      note(&published.metrics, duration)
-    }
+    lastSizes.withLock { $0 = sizes }
     // Without a record nothing has been committed yet.
     let head = living.record?.head
     return EngineCommit(
@@ -166,9 +151,7 @@ package final class StateEngine: Sendable {
   }
 
   /// As of the last commit.
-  package var sizes: EngineSizes { published.withLock { $0.sizes } }
-
-  package var metrics: EngineMetrics { published.withLock { $0.metrics } }
+  package var sizes: EngineSizes { lastSizes.withLock { $0 } }
 
   /// Ends writing. The file is let go when the last archive is.
   package func close() { living.withLock { $0 = nil } }

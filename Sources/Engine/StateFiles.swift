@@ -18,7 +18,7 @@ struct StateFiles {
   func prepare() throws(StorageError) {
     try attempt { () throws(DiskFailure) in
       try disk.createDirectory(directory)
-      if !unsafeNoSync { try disk.syncDirectory(parent) }
+      if !unsafeNoSync { try disk.syncDirectory(Paths.parent(of: directory)) }
     }
   }
 
@@ -48,11 +48,6 @@ struct StateFiles {
       try disk.rename(nextPath, to: path)
       if !unsafeNoSync { try disk.syncDirectory(directory) }
     }
-  }
-
-  private var parent: String {
-    guard let slash = directory.lastIndex(of: "/") else { return "." }
-    return slash == directory.startIndex ? "/" : String(directory[..<slash])
   }
 
   private func attempt<R>(_ body: () throws(DiskFailure) -> R) throws(StorageError) -> R {

@@ -133,10 +133,7 @@ package struct MetaRecord: Hashable, Sendable {
     writer.writeFixed(UInt64(head.leaseCount))
     writer.writeFixed(head.nextOrdinal)
     writer.writeCount(head.alarms.count)
-    for alarm in head.alarms {
-      writer.writeFixed(alarm.memberID)
-      writer.writeByte(alarm.kind.rawValue)
-    }
+    for alarm in head.alarms { writer.write(alarm) }
     writer.writeFixed(CRC32C.checksum(writer.bytes))
     return writer.bytes
   }
@@ -190,14 +187,7 @@ package struct MetaRecord: Hashable, Sendable {
       clock: LeaseClock(milliseconds: try reader.readFixed()), revision: try reader.readFixed(),
       compactedRevision: try reader.readFixed(), keyCount: try readSize(&reader), leaseCount: try readSize(&reader),
       nextOrdinal: try reader.readFixed(), alarms: [])
-    for _ in 0..<(try reader.readCount(minimumSize: 9)) {
-      let member: UInt64 = try reader.readFixed()
-      let offset = reader.offset
-      guard let kind = Alarm.Kind(rawValue: try reader.readByte()) else {
-        throw .malformed(offset: offset, "an alarm of an unknown kind")
-      }
-      head.alarms.append(Alarm(memberID: member, kind: kind))
-    }
+    for _ in 0..<(try reader.readCount(minimumSize: 9)) { head.alarms.append(try reader.readAlarm()) }
     return head
   }
 }

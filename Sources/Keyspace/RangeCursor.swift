@@ -10,11 +10,7 @@ package struct RangeCursor: Sendable {
 
   /// At `revision`, 0 or less being the current one. Throws `.compacted` or `.futureRevision`.
   package init(_ keyspace: Keyspace, _ range: KeyRange, revision: Int64) throws(KeyspaceError) {
-    guard revision <= keyspace.revision else { throw .futureRevision }
-    self.revision = revision > 0 ? revision : keyspace.revision
-    guard self.revision >= keyspace.compactedRevision else {
-      throw .compacted(compactRevision: keyspace.compactRevision)
-    }
+    self.revision = try keyspace.revision(toRead: revision, asOf: keyspace.revision)
     self.keyspace = keyspace
     rest = range
   }

@@ -21,11 +21,7 @@ package struct RangeSelection: Sendable {
   /// Throws `.compacted` or `.futureRevision`.
   /// - Parameter measure: of each record as it will be read, without its value when only keys are wanted.
   package init(_ keyspace: Keyspace, _ query: RangeQuery, measure: (KeyRecord) -> Int) throws(KeyspaceError) {
-    guard query.revision <= keyspace.revision else { throw .futureRevision }
-    let revision = query.revision > 0 ? query.revision : keyspace.revision
-    guard revision >= keyspace.compactedRevision else {
-      throw .compacted(compactRevision: keyspace.compactRevision)
-    }
+    let revision = try keyspace.revision(toRead: query.revision, asOf: keyspace.revision)
     let fetchCount = query.fetchCount
     var found: [Found] = []
     var count: Int64 = 0

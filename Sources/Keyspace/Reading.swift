@@ -28,6 +28,14 @@ extension Keyspace {
     return isAtHand
   }
 
+  /// The revision that a reader means, to whom `current` is the current one; 0 or less asks for that.
+  func revision(toRead asked: Int64, asOf current: Int64) throws(KeyspaceError) -> Int64 {
+    guard asked <= current else { throw .futureRevision }
+    let revision = asked > 0 ? asked : current
+    guard revision >= compactedRevision else { throw .compacted(compactRevision: compactRevision) }
+    return revision
+  }
+
   /// As `range`, for a reader to whom `current` is the current revision: inside a transaction that has made changes,
   /// the one it is making.
   func range(_ query: RangeQuery, asOf current: Int64) throws(KeyspaceError) -> RangeResult {
@@ -38,9 +46,7 @@ extension Keyspace {
   private func range(
     _ query: RangeQuery, asOf current: Int64, maxBytes: Int, isTooLarge: inout Bool
   ) throws(KeyspaceError) -> RangeResult {
-    guard query.revision <= current else { throw .futureRevision }
-    let revision = query.revision > 0 ? query.revision : current
-    guard revision >= compactedRevision else { throw .compacted(compactRevision: compactRevision) }
+    let revision = try revision(toRead: query.revision, asOf: current)
 
     let fetchCount = query.fetchCount
     var records: [KeyRecord] = []

@@ -7,7 +7,7 @@ import Primitives
 /// deadlines threaded through the records (`DeadlineWheel`). Changes cost the same however many leases there are;
 /// only `ids` and the snapshot walk over all.
 ///
-/// The lease clock (store.md §4) is milliseconds of leadership: it never runs back and stands while there is no
+/// The lease clock is milliseconds of leadership: it never runs back and stands while there is no
 /// leader, so a deadline kept here is never reached early by any client's clock.
 package struct LeaseTable: Sendable {
   var records = ChunkedArray<LeaseRecord>()

@@ -15,7 +15,7 @@ package enum Limits {
   /// The longest TTL that etcd grants.
   package static let maxLeaseTTLSeconds: Int64 = 9_000_000_000
   /// How long the lease clock may go unrecorded while leases exist and nothing else is proposed.
-  package static let leaseClockPersistIntervalMilliseconds: Int64 = 10_000
+  package static let leaseClockPersistIntervalMilliseconds: Int64 = 1_000
   /// Leases and keys that one expiry command may remove, so that a storm never stalls writes.
   package static let maxExpiriesPerCommand = 256
   package static let maxExpiredKeysPerCommand = 1_024

@@ -1,6 +1,6 @@
 import Primitives
 
-/// How one cache's entries age: sidecar.md §6. Made from the flag `--cache 'bazel:ttl=7d,window=1h'` or from the same
+/// How one cache's entries age. Made from the flag `--cache 'bazel:ttl=7d,window=1h'` or from the same
 /// keys in the config file (the caller reads YAML and hands over pairs).
 package struct CachePolicy: Hashable, Sendable {
   package enum Registration: String, Hashable, Sendable {

@@ -94,7 +94,7 @@ package enum EntryPlan: Hashable, Sendable {
   case revive(RevivalCandidate)
 }
 
-/// The rules of sidecar.md §2 as a function from an entry and a request to a step.
+/// The rules of an entry's life as a function from an entry and a request to a step.
 package struct EntryPlanner: Sendable {
   package var layout: StoreLayout
   package var policy: CachePolicy

@@ -1,7 +1,7 @@
 import Keyspace
 import Primitives
 
-/// What an acknowledgement does to its entry: sidecar.md §2, the lower half of the picture.
+/// What an acknowledgement does to its entry.
 package struct EntrySettlement: Hashable, Sendable {
   package enum Verdict: Hashable, Sendable {
     case accepted

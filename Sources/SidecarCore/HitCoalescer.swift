@@ -22,7 +22,7 @@ package struct RenewedLease: Hashable, Sendable {
   }
 }
 
-/// Decides which hits of one cache (or one shard of it) write anything: sidecar.md §2, "Coalescing".
+/// Decides which hits of one cache (or one shard of it) write anything.
 ///
 /// Two generations of a map, swapped every window `w`: a renewal stays known for at least `w`, and keys that nobody hits
 /// are forgotten after at most `2w`, in one step and without a scan. A forgotten key costs one read more at its next

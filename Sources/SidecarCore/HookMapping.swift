@@ -29,7 +29,7 @@ package struct HookMapping: Hashable, Sendable {
     return key.count <= Limits.maxCacheKeyBytes ? .request(key: key, request) : .unparsable
   }
 
-  /// sidecar.md §5: an upload registers with its size, a served read is a hit, a delete evicts.
+  /// An upload registers with its size, a served read is a hit, a delete evicts.
   private static func request(for line: AccessLogLine) -> EntryRequest? {
     switch (line.method, line.status) {
     case (.put, 200), (.put, 201), (.put, 204): .register(EntryRegistration(sizeBytes: line.sizeBytes))

@@ -92,7 +92,7 @@ extension ByteWriter {
     }
   }
 
-  mutating func write(_ alarm: Alarm) {
+  package mutating func write(_ alarm: Alarm) {
     writeFixed(alarm.memberID)
     writeByte(alarm.kind.rawValue)
   }
@@ -137,7 +137,7 @@ extension ByteReader {
     }
   }
 
-  mutating func readAlarm() throws(DecodingFailure) -> Alarm {
+  package mutating func readAlarm() throws(DecodingFailure) -> Alarm {
     let memberID = try readFixed(UInt64.self)
     let offset = offset
     guard let kind = Alarm.Kind(rawValue: try readByte()) else {

@@ -113,10 +113,7 @@ extension StateMachine {
   }
 
   /// Up to the limits of one expiry command: leases due at `clock`, counted with their keys. At least one when any is
-  /// due, even if its keys alone exceed the limit.
-  package func dueLeases(at clock: LeaseClock) -> [LeaseID] { expiryBatch(at: clock).ids }
-
-  /// As `dueLeases`, and whether the limits may have left some for the next command.
+  /// due, even if its keys alone exceed the limit. `isCut`: the limits may have left some for the next command.
   package func expiryBatch(at clock: LeaseClock) -> (ids: [LeaseID], isCut: Bool) {
     var due = leases.due(at: clock, limit: Limits.maxExpiriesPerCommand)
     var keys = 0
@@ -131,7 +128,7 @@ extension StateMachine {
   }
 
   /// Lets the deadline wheel turn without an entry: no replicated state changes. Spares an idle leader that asks
-  /// `dueLeases` ten times a second looks at leases it has seen.
+  /// `expiryBatch` ten times a second looks at leases it has seen.
   package mutating func turnWheel(to clock: LeaseClock) { leases.advance(to: clock) }
 
   /// Gives back a bounded part of what a compaction has made superfluous. No replicated state changes.

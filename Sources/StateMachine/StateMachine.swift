@@ -6,7 +6,7 @@ import Primitives
 /// taken.
 ///
 /// Time comes from the log alone. Every entry carries the leader's lease clock; `clock` is the highest stamp seen, and
-/// all grants, renewals and expiries of an entry happen at that moment, on every member alike (store.md §4).
+/// all grants, renewals and expiries of an entry happen at that moment, on every member alike.
 package struct StateMachine: Sendable {
   package internal(set) var keyspace = Keyspace()
   package internal(set) var leases = LeaseTable()

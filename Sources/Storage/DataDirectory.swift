@@ -38,7 +38,7 @@ package final class DataDirectory: Sendable {
       try POSIXDisk().createDirectory(member)
       try POSIXDisk().syncDirectory(path)
       // Also when an earlier process made the directory and ended before this.
-      if !exists("\(member)/VERSION") { try POSIXDisk().syncDirectory(parent(of: path)) }
+      if !Paths.exists("\(member)/VERSION") { try POSIXDisk().syncDirectory(Paths.parent(of: path)) }
     } catch {
       throw .io(error)
     }
@@ -161,22 +161,10 @@ package final class DataDirectory: Sendable {
       if status.st_mode & S_IFMT != S_IFDIR { throw DiskFailure(operation: "use", path: path, code: ENOTDIR) }
       return
     }
-    let parent = parent(of: path)
+    let parent = Paths.parent(of: path)
     try createDirectories(parent)
     try POSIXDisk().createDirectory(path)
     try POSIXDisk().syncDirectory(parent)
-  }
-
-  private static func parent(of path: String) -> String {
-    var name = Substring(path)
-    while name.count > 1, name.hasSuffix("/") { name.removeLast() }
-    guard let slash = name.lastIndex(of: "/") else { return "." }
-    return slash == name.startIndex ? "/" : String(name[..<slash])
-  }
-
-  private static func exists(_ path: String) -> Bool {
-    var status = stat()
-    return stat(path, &status) == 0
   }
 
   private static func readFile(_ path: String) throws(StorageError) -> String? {
@@ -199,7 +187,7 @@ package final class DataDirectory: Sendable {
       try file.write(Array(text.utf8), at: 0)
       try file.sync()
       try disk.rename(path + temporarySuffix, to: path)
-      try disk.syncDirectory(String(path[..<path.lastIndex(of: "/")!]))
+      try disk.syncDirectory(Paths.parent(of: path))
     } catch {
       throw .io(error)
     }

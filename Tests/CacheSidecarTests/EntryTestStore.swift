@@ -48,7 +48,7 @@ final class EntryTestStore: SidecarStore {
     state.withLock { state in
       state.nowMilliseconds += milliseconds
       while true {
-        let due = state.machine.dueLeases(at: LeaseClock(milliseconds: state.nowMilliseconds))
+        let due = state.machine.expiryBatch(at: LeaseClock(milliseconds: state.nowMilliseconds)).ids
         if due.isEmpty { break }
         _ = Self.apply([.leaseExpire(ids: due)], to: &state)
       }

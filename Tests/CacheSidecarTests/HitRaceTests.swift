@@ -81,7 +81,7 @@ import Testing
       guard !hasExpired else { return false }
       hasExpired = true
       let clock = LeaseClock(milliseconds: 12_000)
-      _ = run(.leaseExpire(ids: machine.dueLeases(at: clock)), at: clock.milliseconds)
+      _ = run(.leaseExpire(ids: machine.expiryBatch(at: clock).ids), at: clock.milliseconds)
       return true
     }
 

@@ -115,7 +115,7 @@ struct EngineWorld {
     case 12..<15: return .leaseGrant(id: lease(), ttlMilliseconds: Int64(pick(1_000..<60_000)))
     case 15: return .leaseRevoke(id: lease())
     case 16: return .leaseRenew(ids: [lease(), lease()])
-    case 17: return .leaseExpire(ids: machine.dueLeases(at: LeaseClock(milliseconds: milliseconds)))
+    case 17: return .leaseExpire(ids: machine.expiryBatch(at: LeaseClock(milliseconds: milliseconds)).ids)
     case 18: return .delete(DeleteRequest(.from(key())))
     default: return .compact(revision: machine.keyspace.revision - Int64(pick(0..<20)))
     }

@@ -165,17 +165,6 @@ import Testing
     #expect(sizes.fileBytes >= sizes.inUseBytes)
   }
 
-  @Test func commitsAreCounted() throws {
-    var world = try EngineWorld()
-    world.apply(.put("a"))
-    try world.commit()
-    try world.commit()
-    let metrics = world.engine.metrics
-    #expect(metrics.commitCount == 2)
-    #expect(metrics.commitBuckets.reduce(0, +) == 2)
-    #expect(metrics.writtenBytes > 0)
-  }
-
   @Test func oneProcessOpensItOnce() throws {
     let world = try EngineWorld()
     #expect(throws: StorageError.self) {
@@ -190,7 +179,7 @@ extension EngineWorld {
     setClock(milliseconds)
     apply(.tick)
     while true {
-      let due = machine.dueLeases(at: LeaseClock(milliseconds: milliseconds))
+      let due = machine.expiryBatch(at: LeaseClock(milliseconds: milliseconds)).ids
       if due.isEmpty { return }
       apply(.leaseExpire(ids: due))
     }

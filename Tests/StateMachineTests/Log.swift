@@ -41,7 +41,7 @@ struct Log {
     machine.remainingMilliseconds(of: lease, at: LeaseClock(milliseconds: milliseconds))
   }
 
-  func due(at milliseconds: Int64) -> [LeaseID] { machine.dueLeases(at: LeaseClock(milliseconds: milliseconds)) }
+  func due(at milliseconds: Int64) -> [LeaseID] { machine.expiryBatch(at: LeaseClock(milliseconds: milliseconds)).ids }
 }
 
 extension Command {

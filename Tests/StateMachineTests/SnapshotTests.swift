@@ -23,7 +23,7 @@ struct StateMachineSnapshotTests {
     #expect(restored.remainingMilliseconds(of: 1, at: LeaseClock(milliseconds: 1_123)) == 59_000)
     #expect(restored.remainingMilliseconds(of: 2, at: restored.clock) == 5)
     #expect(restored.keys(of: 1) == ["a", "b"])
-    #expect(restored.dueLeases(at: LeaseClock(milliseconds: 128)) == [2])
+    #expect(restored.expiryBatch(at: LeaseClock(milliseconds: 128)).ids == [2])
     #expect(restored.encoded() == log.machine.encoded())
   }
 

@@ -1,7 +1,7 @@
 import Primitives
 import Wire
 
-/// The metrics of a member under etcd's names (etcd-surface.md, "Metrics that dashboards need"). The services count
+/// The metrics of a member under etcd's names, so that its dashboards show data. The services count
 /// what clients do; the node's loop, its log and its storage feed the rest through the instruments here.
 package final class EtcdMetrics: Sendable {
   package let registry: MetricsRegistry

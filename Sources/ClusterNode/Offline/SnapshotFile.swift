@@ -16,7 +16,6 @@ package struct SnapshotFile {
     self.path = path
     self.checksHash = checksHash
     sizeBytes = try OfflineFailure.wrap { () throws(DiskFailure) in try FileReader(path).size() }
-    // A file that was copied out of a data directory has no hash behind it; then only `checksHash: false` helps.
     guard !checksHash || sizeBytes % SnapshotBody.blockBytes == SHA256.digestBytes else {
       throw OfflineFailure(
         "\(path) is no whole snapshot: \(sizeBytes) bytes cannot be blocks with a SHA-256 behind them")

@@ -18,6 +18,8 @@ package struct SnapshotRestore {
   /// Above what a cluster writes between a snapshot and its loss.
   package static let defaultRevisionBump: Int64 = 1_000_000_000
   private static let commitAfterBytes = 64 << 20
+  /// Nobody else waits for the state here.
+  private static let compactedKeysPerStep = 100_000
 
   package struct Outcome: Hashable, Sendable {
     package var identity: MemberIdentity
@@ -42,10 +44,10 @@ package struct SnapshotRestore {
   }
 
   package func run() throws(OfflineFailure) -> Outcome {
-    let target = Self.withoutSlash(configuration.dataDirectory)
+    let target = Paths.withoutTrailingSlashes(configuration.dataDirectory)
     let place = target + ".restoring"
     try Self.checkIsFree(target)
-    guard !Self.exists(place) else {
+    guard !Paths.exists(place) else {
       throw OfflineFailure("\(place) exists: left by a restore that did not come to its end; remove it and try again")
     }
     do throws(OfflineFailure) {
@@ -75,7 +77,7 @@ package struct SnapshotRestore {
       throw OfflineFailure("--bump-revision \(revisionBump) leads beyond the largest revision there is")
     }
     machine.beginNewLog()
-    while machine.advanceCompaction(maxKeys: 100_000) {
+    while machine.advanceCompaction(maxKeys: Self.compactedKeysPerStep) {
       if machine.uncommittedBytes >= Self.commitAfterBytes { try commit(&machine, to: engine) }
     }
     try commit(&machine, to: engine)
@@ -95,7 +97,7 @@ package struct SnapshotRestore {
 
   /// As etcdutl: the data directory must not exist, or be empty.
   private static func checkIsFree(_ path: String) throws(OfflineFailure) {
-    guard exists(path) else { return }
+    guard Paths.exists(path) else { return }
     let names = try OfflineFailure.wrap { () throws(DiskFailure) in try POSIXDisk().list(path) }
     guard names.isEmpty else { throw OfflineFailure("data directory \(path) is not empty: a restore makes a new one") }
   }
@@ -106,7 +108,7 @@ package struct SnapshotRestore {
       for folder in ["\(place)/member/state", "\(place)/member", place] { try disk.syncDirectory(folder) }
       // Takes the place of an empty directory, too.
       try disk.rename(place, to: target)
-      try disk.syncDirectory(parent(of: target))
+      try disk.syncDirectory(Paths.parent(of: target))
     }
   }
 
@@ -129,21 +131,5 @@ package struct SnapshotRestore {
     } else {
       try POSIXDisk().remove(path)
     }
-  }
-
-  private static func exists(_ path: String) -> Bool {
-    var status = stat()
-    return lstat(path, &status) == 0
-  }
-
-  private static func withoutSlash(_ path: String) -> String {
-    var path = path
-    while path.count > 1, path.hasSuffix("/") { path.removeLast() }
-    return path
-  }
-
-  private static func parent(of path: String) -> String {
-    guard let slash = path.lastIndex(of: "/") else { return "." }
-    return slash == path.startIndex ? "/" : String(path[..<slash])
   }
 }
