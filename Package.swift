@@ -45,7 +45,9 @@ let package = Package(
     pure("Leases", ["Primitives", collections]),
     pure("LogFormat", ["Primitives"]),
     pure("StateMachine", ["Primitives", "Keyspace", "Leases"]),
+    pure("Member", ["Primitives", "LogFormat", "Raft", "Keyspace", "Leases", "StateMachine", "PeerProtocol"]),
     pure("SidecarCore", ["Primitives", "Keyspace", collections]),
+    pure("PeerProtocol", ["Primitives", "Raft", "StateMachine", "Leases"]),
 
     // C libraries of the system
     .systemLibrary(
@@ -66,10 +68,14 @@ let package = Package(
       name: "Wire",
       dependencies: ["CNghttp2", nioCore, nioPosix, nioHTTP1, nioSSL, logging]),
     .target(
+      name: "PeerTransport",
+      dependencies: ["Primitives", "Raft", "PeerProtocol", "Wire", nioCore, nioPosix, nioSSL, logging, collections]),
+    .target(
       name: "ClusterNode",
       dependencies: [
-        "Primitives", "Raft", "Keyspace", "Leases", "LogFormat", "StateMachine", "Storage", "Engine", "EtcdAPI",
-        "Wire", logging, nioCore, nioPosix,
+        "Primitives", "Raft", "Keyspace", "Leases", "LogFormat", "StateMachine", "PeerProtocol", "PeerTransport",
+        "Member",
+        "Storage", "Engine", "EtcdAPI", "Wire", logging, nioCore, nioPosix,
       ]),
     .target(
       name: "CacheSidecar",
@@ -81,32 +87,53 @@ let package = Package(
     .executableTarget(
       name: "leasehold",
       dependencies: [
-        "Primitives", "PKI", "Wire", "Keyspace", "StateMachine", "Storage", "Engine", "ClusterNode",
+        "Primitives", "PKI", "Wire", "Keyspace", "StateMachine", "Storage", "Engine", "PeerProtocol", "PeerTransport",
+        "ClusterNode",
         "SidecarCore", "CacheSidecar", "Settings",
         arguments, logging, nioCore, nioPosix, nioHTTP1,
       ]),
 
     // Tests
+    .target(
+      name: "TestSupport", dependencies: ["Primitives", "Keyspace", "StateMachine", "Storage"],
+      path: "Tests/TestSupport"),
     tests("PrimitivesTests", ["Primitives"]),
     .testTarget(name: "RaftTests", dependencies: ["Primitives", "Raft"], exclude: ["Traces"]),
     tests("KeyspaceTests", ["Keyspace"]),
     tests("LeasesTests", ["Leases"]),
-    tests("StateMachineTests", ["StateMachine"]),
-    tests("SettingsTests", ["Settings"]),
-    tests("StorageTests", ["Storage", "LogFormat", "Primitives"]),
+    tests("StateMachineTests", ["StateMachine", "TestSupport"]),
+    tests("SettingsTests", ["Settings", "Primitives"]),
+    tests("StorageTests", ["Storage", "LogFormat", "Primitives", "TestSupport"]),
     tests("EngineTests", ["Engine", "Storage", "StateMachine", "Keyspace", "Leases", "Primitives"]),
     tests("PKITests", ["PKI"]),
     tests("WireTests", ["Wire", nioCore, nioPosix, nioEmbedded]),
     tests(
       "ClusterNodeTests",
       [
-        "ClusterNode", "EtcdAPI", "Wire", "StateMachine", "Keyspace", "Leases", "Storage", "Engine", nioCore, nioPosix,
-        nioEmbedded,
+        "ClusterNode", "EtcdAPI", "Wire", "StateMachine", "Raft", "Keyspace", "Leases", "Storage", "Engine", nioCore,
+        nioPosix, nioEmbedded,
+        logging,
+      ]),
+    tests("PeerProtocolTests", ["PeerProtocol", "Raft", "StateMachine", "Primitives"]),
+    tests(
+      "PeerTransportTests",
+      [
+        "PeerTransport", "PeerProtocol", "Raft", "StateMachine", "Primitives", "PKI", "Wire", nioCore, nioPosix,
         logging,
       ]),
     tests("SidecarCoreTests", ["SidecarCore"]),
+    tests(
+      "SimulatorTests",
+      ["Primitives", "Raft", "Keyspace", "StateMachine", "Storage", "PeerProtocol", "Member", "TestSupport"]),
+    tests("MemberTests", ["Primitives", "LogFormat", "Raft", "Member"]),
     tests("StyleTests", []),
-    tests("CacheSidecarTests", ["CacheSidecar", nioCore, nioPosix]),
+    tests(
+      "CacheSidecarTests",
+      [
+        "CacheSidecar", "ClusterNode", "StateMachine", "SidecarCore", "Keyspace", "Primitives", "Wire", nioCore,
+        nioPosix,
+        logging,
+      ]),
   ],
   swiftLanguageModes: [.v6]
 )

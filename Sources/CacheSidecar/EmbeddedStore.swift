@@ -142,10 +142,11 @@ extension SidecarStoreError {
     case .noSpace: self = .spaceExceeded
     case .noLeader: self = .unavailable("no leader")
     case .notLeader: self = .unavailable("not the leader")
-    case .leaderChanged: self = .unavailable("the leader has changed")
     case .tooManyRequests: self = .unavailable("too many requests")
     case .stopped: self = .unavailable("the node is stopping")
-    case .timedOut: self = .unavailable("timed out")
+    case .timedOut, .timedOutByLeaderFailure: self = .unavailable("timed out")
+    case .corrupt: self = .unavailable("the member's state is corrupt")
+    case .badLeaderTransferee, .membership: self = .refused("\(error)")
     }
   }
 }

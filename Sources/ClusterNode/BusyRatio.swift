@@ -1,3 +1,5 @@
+import Primitives
+
 /// The share of time that a loop has worked, over windows of a second or more.
 struct BusyRatio {
   private static let windowNanoseconds: Int64 = 1_000_000_000

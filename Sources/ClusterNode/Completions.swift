@@ -1,7 +1,8 @@
+import Member
 import NIOCore
 import StateMachine
 
-package typealias ProposalResult = Result<[CommandResult], ProposalError>
+package typealias ProposalResult = Member.ProposalResult
 
 /// Who waits for a proposal and where it wants to be told.
 struct Waiter: Sendable {

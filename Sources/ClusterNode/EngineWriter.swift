@@ -1,5 +1,6 @@
 import Engine
 import Logging
+import Member
 import Primitives
 import StateMachine
 import Storage
@@ -14,6 +15,7 @@ final class EngineWriter: Sendable {
   private enum Order: Sendable {
     case look
     case defragment(@Sendable (StorageError?) -> Void)
+    case install(ReceivedState, installed: @Sendable () -> Void)
     case stop(@Sendable () -> Void)
   }
 
@@ -35,7 +37,7 @@ final class EngineWriter: Sendable {
   let load: EngineLoad
   /// Seconds of a commit, on `MetricHistogram`'s disk bounds.
   let durations = MetricHistogram(upperBounds: MetricHistogram.diskBounds)
-  private let engine: any StateStore
+  let engine: any StateStore
   private let applied: AppliedState
   private let log: WriteAheadLog
   private let quota: SpaceQuota
@@ -78,6 +80,14 @@ final class EngineWriter: Sendable {
   /// Any thread. `completion` runs on the engine's thread.
   func defragment(_ completion: @escaping @Sendable (StorageError?) -> Void) { orders.post(.defragment(completion)) }
 
+  /// Raft thread: puts a state that another member has sent in the place of this one's, in memory and on the disk, and
+  /// waits for it. What was applied and not stored is in the other state too.
+  func install(_ state: ReceivedState) {
+    let done = Occasion()
+    orders.post(.install(state, installed: { done.come() }))
+    done.wait()
+  }
+
   /// Commits what is left and ends the thread. Nothing is applied any more.
   func stop() async {
     await withCheckedContinuation { done in orders.post(.stop { done.resume() }) }
@@ -105,6 +115,9 @@ final class EngineWriter: Sendable {
     switch order {
     case .look: break
     case .defragment(let completion): completion(defragment(&progress))
+    case .install(let state, let installed):
+      install(state, &progress)
+      installed()
     case .stop(let done): progress.stopped = done
     }
   }
@@ -122,7 +135,7 @@ final class EngineWriter: Sendable {
       durations.observe(nanoseconds: end.nanoseconds - start.nanoseconds)
       if load.isBlocked { logger.warning("the state is stored again: the disk has room") }
       load.setBlocked(false)
-      inbox.post(.engineCommitted(progress.committed))
+      inbox.post(.engineCommitted(progress.committed, logBytes: cut.appendedLogBytes))
     } catch {
       guard error.isOutOfSpace else { stopProcess(error) }
       progress.unfinished = (cut, error)
@@ -160,10 +173,29 @@ final class EngineWriter: Sendable {
     withExtendedLifetime(discarded) {}
   }
 
+  private func install(_ state: ReceivedState, _ progress: inout Progress) {
+    let commit: EngineCommit
+    do throws(StorageError) { commit = try engine.install(state.prepared) } catch { stopProcess(error) }
+    load.beginCut()
+    let replaced = applied.withLock { contents in
+      let revision = contents.machine.keyspace.revision
+      let replaced = contents.machine
+      contents.machine = state.machine
+      contents.watches.skipped(after: revision)
+      quota.note(usedBytes: contents.machine.quotaBytes)
+      return replaced
+    }
+    load.noteCommit(recentBytes: 0, coveredLogBytes: log.appendedBytes, sizes: engine.sizes)
+    progress.unfinished = nil
+    progress.committed = LogBase(index: commit.appliedIndex, term: commit.appliedTerm)
+    // The state that goes is freed here, where nobody waits.
+    withExtendedLifetime(replaced) {}
+  }
+
   private func defragment(_ progress: inout Progress) -> StorageError? {
     // The engine rebuilds what it has committed: what compaction has yet to give back, and what has not been committed, or
     // could not be, goes first.
-    while applied.withLock({ $0.machine.advanceCompaction(maxKeys: NodeLoop.compactedKeysPerStep) }) {}
+    while applied.withLock({ $0.machine.advanceCompaction(maxKeys: Chores.compactedKeysPerStep) }) {}
     let hasUncut = applied.withLock { $0.machine.uncommittedBytes > 0 }
     if progress.unfinished != nil || hasUncut { commit(&progress) }
     if let failure = progress.unfinished?.failure { return failure }

@@ -1,4 +1,5 @@
 import Glibc
+import Primitives
 
 /// Many producers, one consumer thread: the consumer sleeps until there is something or a moment has come, then takes
 /// everything at once. Producers wake it only when it sleeps.
@@ -53,26 +54,12 @@ package final class Mailbox<Element: Sendable>: @unchecked Sendable {
   }
 }
 
-/// A moment on the machine's monotonic clock, in nanoseconds. It does not run back, and the wall clock's jumps do not
-/// touch it.
-package struct MonotonicTime: Comparable, Hashable, Sendable {
-  package var nanoseconds: Int64
-
-  package init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }
-
+extension MonotonicTime {
   package static var now: MonotonicTime {
     var moment = Glibc.timespec()
     clock_gettime(CLOCK_MONOTONIC, &moment)
     return MonotonicTime(nanoseconds: Int64(moment.tv_sec) * 1_000_000_000 + Int64(moment.tv_nsec))
   }
-
-  package var milliseconds: Int64 { nanoseconds / 1_000_000 }
-
-  package func advanced(byMilliseconds delta: Int64) -> MonotonicTime {
-    MonotonicTime(nanoseconds: nanoseconds + delta * 1_000_000)
-  }
-
-  package static func < (left: MonotonicTime, right: MonotonicTime) -> Bool { left.nanoseconds < right.nanoseconds }
 
   fileprivate var timespec: Glibc.timespec {
     Glibc.timespec(tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))

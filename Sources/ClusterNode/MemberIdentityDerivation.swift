@@ -1,19 +1,40 @@
+import Member
+import Primitives
+import Raft
+import StateMachine
 import Storage
 
-extension MemberIdentity {
-  /// A new member's identity, as etcd makes it: from what all members of one cluster agree on, so that everyone computes
-  /// the same IDs. The hash differs from etcd's (nobody compares them across implementations); IDs are never 0.
-  static func derived(from configuration: NodeConfiguration) -> MemberIdentity {
-    let urls = configuration.peerURLs.sorted().joined(separator: ",")
-    let member = stableHash("\(urls) \(configuration.clusterToken)")
-    return MemberIdentity(
-      clusterID: stableHash("cluster \(configuration.clusterToken) \(member)"), memberID: member,
-      name: configuration.name)
+extension NodeConfiguration {
+  /// Of a member without a past: one of the first, as every member derives it, or who the cluster says it is.
+  var newIdentity: MemberIdentity {
+    if let joiningAs { return joiningAs }
+    guard let own = initialCluster.member(named: name) else {
+      preconditionFailure("\(name) is not among the first members")
+    }
+    return MemberIdentity(clusterID: initialCluster.clusterID, memberID: initialCluster.id(of: own), name: name)
   }
 
-  /// FNV-1a with 64 bits.
-  private static func stableHash(_ text: String) -> UInt64 {
-    let hash = text.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x0000_0100_0000_01b3 }
-    return hash == 0 ? 1 : hash
+  /// What a member without a past begins with; nil for one that will be sent a state.
+  var genesis: StateMachine? { joiningAs == nil ? initialCluster.genesis : nil }
+}
+
+extension InitialCluster {
+  /// As the new cluster's state lists them. A member tells its client URLs when it starts.
+  package var clusterMembers: [ClusterMember] {
+    members.map { ClusterMember(id: id(of: $0), name: $0.name, peerURLs: $0.peerURLs) }
+  }
+
+  /// All first members vote.
+  package var membership: Membership { Membership(voters: members.map(id(of:))) }
+
+  package var clusterState: ClusterState {
+    ClusterState(id: clusterID, members: clusterMembers, membershipBytes: membership.encodedBytes)
+  }
+
+  /// What each first member begins with.
+  package var genesis: StateMachine {
+    var machine = StateMachine()
+    machine.beginCluster(clusterState)
+    return machine
   }
 }

@@ -1,7 +1,9 @@
 import Engine
 import Keyspace
 import Logging
+import Member
 import NIOCore
+import PeerTransport
 import Primitives
 import Raft
 import StateMachine
@@ -13,10 +15,11 @@ import Synchronization
 package final class Node: NodeHandle {
   package let configuration: NodeConfiguration
   package let published = PublishedStatus()
-  private let identity: MemberIdentity
+  package let identity: MemberIdentity
   private let applied: AppliedState
   private let inbox: Mailbox<NodeEvent>
   private let backlog = ProposalBacklog()
+  private let removal = Removal()
   let log: WriteAheadLog
   let writer: EngineWriter
   package let quota: SpaceQuota
@@ -27,27 +30,30 @@ package final class Node: NodeHandle {
 
   /// Recovers from the data directory and starts the raft thread. Throws what the operator must mend: a locked, foreign
   /// or damaged directory.
-  package convenience init(configuration: NodeConfiguration, logger: Logger) throws(StorageError) {
-    try self.init(configuration: configuration, logger: logger) { directory, options throws(StorageError) in
-      try StateEngine.open(directory: directory, options: options)
-    }
+  package convenience init(
+    configuration: NodeConfiguration, logger: Logger, connect: PeerConnector = { _, _ in NoPeers() }
+  ) throws(StorageError) {
+    try self.init(
+      configuration: configuration, logger: logger,
+      openStore: { directory, options, genesis throws(StorageError) in
+        try StateEngine.open(directory: directory, options: options, genesis: genesis)
+      }, connect: connect)
   }
 
   /// As above, with a state opened by `openStore`.
   package init(
-    configuration: NodeConfiguration, logger: Logger, openStore: StateStoreOpener
+    configuration: NodeConfiguration, logger: Logger, openStore: StateStoreOpener,
+    connect: PeerConnector = { _, _ in NoPeers() }
   ) throws(StorageError) {
     self.configuration = configuration
     directory = try DataDirectory.open(path: configuration.dataDirectory)
-    if let recorded = directory.recordedIdentity {
-      identity = recorded
-    } else {
-      identity = MemberIdentity.derived(from: configuration)
-      try directory.establish(identity)
-    }
-    let (engine, machine) = try openStore(
-      directory.statePath, EngineOptions(unsafeNoSync: configuration.unsafeNoFsync))
-    let base = LogBase(index: machine.appliedIndex, term: machine.appliedTerm)
+    identity = directory.recordedIdentity ?? configuration.newIdentity
+    var (engine, machine) = try openStore(
+      directory.statePath, EngineOptions(unsafeNoSync: configuration.unsafeNoFsync),
+      directory.recordedIdentity == nil ? configuration.genesis : nil)
+    // Last: a directory with an identity has its genesis.
+    if directory.recordedIdentity == nil { try directory.establish(identity) }
+    var base = LogBase(index: machine.appliedIndex, term: machine.appliedTerm)
     let (log, recovered) = try WriteAheadLog.open(
       directory: directory.memberPath, base: base, options: LogOptions(unsafeNoFsync: configuration.unsafeNoFsync))
     self.log = log
@@ -57,7 +63,16 @@ package final class Node: NodeHandle {
       metadata: [
         "stored-index": "\(base.index)", "log-records": "\(recovered.records.count)",
         "keys": "\(machine.keyspace.keyCount)", "leases": "\(machine.leases.count)",
+        "members": "\(machine.cluster.members.count)",
       ])
+    var entries = try Self.entries(of: recovered, in: directory)
+    if configuration.forcesNewCluster {
+      try ForcedNewCluster.make(of: &machine, entries, memberID: identity.memberID, store: engine)
+      entries = []
+      base = LogBase(index: machine.appliedIndex, term: machine.appliedTerm)
+      log.noteBase(base)
+      logger.warning("this member is a new cluster of its own now", metadata: ["index": "\(base.index)"])
+    }
     quota = SpaceQuota(setting: configuration.quotaBackendBytes)
     quota.note(usedBytes: machine.quotaBytes)
     applied = AppliedState(machine)
@@ -68,28 +83,81 @@ package final class Node: NodeHandle {
       engine: engine, applied: applied, log: log, quota: quota,
       logLimitBytes: Int64(configuration.commitAfterLogBytes), inbox: inbox, logger: logger)
     writer.start()
-    startLoop(base: base, recovered: recovered, logger: logger)
+    let door = PeerDoor(
+      inbox: inbox, applied: applied, store: engine, folder: directory.statePath, logger: logger)
+    startLoop(base: base, vote: recovered.vote, entries: entries, peers: connect(identity, door), logger: logger)
   }
 
-  private func startLoop(base: LogBase, recovered: RecoveredLog, logger: Logger) {
-    let raftConfiguration = Raft.Configuration(
-      id: identity.memberID, voters: [identity.memberID], electionTimeout: configuration.electionTimeoutMilliseconds,
-      heartbeatInterval: configuration.heartbeatIntervalMilliseconds,
-      seed: identity.memberID ^ UInt64(truncatingIfNeeded: MonotonicTime.now.nanoseconds))
-    let raft = RaftCore(
-      configuration: raftConfiguration,
-      recovered: HardState(
-        term: recovered.vote.term, vote: recovered.vote.vote, commit: recovered.vote.commit),
-      log: (
-        snapshotIndex: base.index, snapshotTerm: base.term, entries: recovered.records.map(Entry.init(record:))
-      ),
-      now: Instant(milliseconds: MonotonicTime.now.milliseconds))
+  private static func entries(
+    of recovered: RecoveredLog, in directory: DataDirectory
+  ) throws(StorageError) -> [Entry] {
+    do throws(EntryRecordFailure) {
+      return try recovered.records.map { record throws(EntryRecordFailure) in try Entry(record: record) }
+    } catch {
+      // Its checksum was right.
+      throw .otherVersion(path: directory.memberPath, found: "unknown (\(error))", supported: "1")
+    }
+  }
+
+  private func startLoop(
+    base: LogBase, vote: PersistentVote, entries: [Entry], peers: any PeerLink, logger: Logger
+  ) {
+    let now = MonotonicTime.now
+    let core = applied.withLock { contents in
+      MemberCore(
+        settings: memberSettings, raft: raft(base: base, vote: vote, entries: entries, contents.machine, at: now),
+        machine: contents.machine, at: now)
+    }
     let loop = NodeLoop(
-      raft: raft, log: log, applied: applied, writer: writer, quota: quota, inbox: inbox, backlog: backlog,
-      published: published, configuration: configuration, logger: logger)
+      core: core, log: log, applied: applied, writer: writer, quota: quota, peers: peers, removal: removal,
+      inbox: inbox,
+      backlog: backlog, published: published, configuration: configuration, logger: logger)
     // The loop moves to the thread: nobody else reaches it from here on.
     nonisolated(unsafe) let moved = loop
     thread.withLock { $0 = DedicatedThread(name: "raft") { moved.run() } }
+  }
+
+  private var memberSettings: MemberSettings {
+    var settings = MemberSettings(
+      memberID: identity.memberID, session: .random(in: 1 ... .max),
+      electionTimeoutMilliseconds: configuration.electionTimeoutMilliseconds,
+      heartbeatIntervalMilliseconds: configuration.heartbeatIntervalMilliseconds, name: configuration.name,
+      clientURLs: configuration.clientURLs)
+    settings.checksReconfiguration = configuration.checksReconfiguration
+    settings.promotesLearners = configuration.promotesLearners
+    settings.keptEntries = UInt64(configuration.keptEntries)
+    return settings
+  }
+
+  private func raft(
+    base: LogBase, vote: PersistentVote, entries: [Entry], _ machine: borrowing StateMachine, at now: MonotonicTime
+  ) -> RaftCore {
+    var raftConfiguration = Raft.Configuration(
+      id: identity.memberID, electionTimeout: configuration.electionTimeoutMilliseconds,
+      heartbeatInterval: configuration.heartbeatIntervalMilliseconds,
+      seed: identity.memberID ^ UInt64(truncatingIfNeeded: now.nanoseconds))
+    raftConfiguration.preVote = configuration.preVote
+    // A state from elsewhere may be of a later term than any that this member's log has heard of: it has not voted in
+    // that one.
+    let isBehind = vote.term < base.term
+    return RaftCore(
+      configuration: raftConfiguration, membership: MemberCore.mark(of: machine).membership,
+      recovered: HardState(
+        term: max(vote.term, base.term), vote: isBehind ? 0 : vote.vote,
+        commit: max(vote.commit, base.index)),
+      log: (snapshotIndex: base.index, snapshotTerm: base.term, entries: entries),
+      now: Instant(milliseconds: now.milliseconds))
+  }
+
+  /// `action` runs once the cluster has removed this member, on any thread: it serves nobody any more.
+  package func whenRemoved(_ action: @escaping @Sendable () -> Void) { removal.whenNoted(action) }
+
+  /// Has another member lead, if this one does and another can: what clients ask for meanwhile is not interrupted by an
+  /// election. Returns when that has come to pass, or takes too long.
+  package func handOver() async {
+    await withCheckedContinuation { done in
+      post(transferTo: nil, Waiter(eventLoop: nil) { _ in done.resume() })
+    }
   }
 
   /// Stops the raft thread, syncs and closes the log, stores what the engine does not have yet, gives up the directory's
@@ -139,11 +207,23 @@ package final class Node: NodeHandle {
       refused.deliver()
       return
     }
-    inbox.post(.proposal(Proposal(commands: commands, bytes: bytes, waiter: waiter)))
+    inbox.post(.proposal(CallerProposal(commands: commands, bytes: bytes, waiter: waiter)))
+  }
+
+  /// - Parameter target: nil for whoever is fit for it.
+  func post(transferTo target: NodeID?, _ waiter: Waiter) {
+    if let refusal = backlog.refusal(bytes: 0) {
+      var refused = Completions()
+      refused.add(waiter, .failure(refusal))
+      refused.deliver()
+    } else {
+      inbox.post(.transferLeadership(to: target, waiter))
+    }
   }
 
   /// etcd's `quotaAlarmer`: whoever is refused raises the alarm, too.
   private func refusal(of commands: [Command]) -> ProposalError? {
+    if published.isCorrupt { return .corrupt }
     if quota.admits(commands) { return nil }
     if quota.claimAlarm() { inbox.post(.quotaExceeded) }
     return .noSpace
@@ -160,10 +240,12 @@ package final class Node: NodeHandle {
   package func readBarrier(
     on eventLoop: any EventLoop, completion: @escaping @Sendable (Result<Void, ProposalError>) -> Void
   ) {
-    if published.readsNeedNoRound {
+    if published.isCorrupt {
+      eventLoop.execute { completion(.failure(.corrupt)) }
+    } else if published.readsNeedNoRound {
       completion(.success(()))
     } else {
-      inbox.post(.readBarrier(eventLoop: eventLoop, completion: completion))
+      inbox.post(.readBarrier(ReadWaiter(eventLoop: eventLoop, completion: completion)))
     }
   }
 
@@ -172,8 +254,7 @@ package final class Node: NodeHandle {
   }
 
   package var leaseClock: LeaseClock {
-    let clock = published.snapshot.clock
-    return clock.isRunning ? clock.read(at: .now) : applied.withLock { $0.machine.clock }
+    max(published.snapshot.clock.read(at: .now), applied.withLock { $0.machine.clock })
   }
 
   package func pickLeaseID() -> LeaseID {
@@ -185,29 +266,5 @@ package final class Node: NodeHandle {
 
   package func openWatchSession(on eventLoop: any EventLoop, sink: any WatchSink) -> any WatchSession {
     NodeWatchSession(eventLoop: eventLoop, applied: applied, sink: sink)
-  }
-}
-
-extension Entry {
-  init(record: LogRecord) {
-    self.init(
-      index: record.index, term: record.term,
-      payload: record.kind == LogRecord.commandKind ? .command(record.payload) : .empty)
-  }
-
-  var payloadBytes: Int {
-    if case .command(let bytes) = payload { bytes.count } else { 0 }
-  }
-}
-
-extension LogRecord {
-  static let emptyKind: UInt8 = 0
-  static let commandKind: UInt8 = 1
-
-  init(entry: Entry) {
-    switch entry.payload {
-    case .empty: self.init(index: entry.index, term: entry.term, kind: Self.emptyKind, payload: [])
-    case .command(let bytes): self.init(index: entry.index, term: entry.term, kind: Self.commandKind, payload: bytes)
-    }
   }
 }

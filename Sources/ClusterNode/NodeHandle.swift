@@ -1,5 +1,6 @@
 import Keyspace
 import Leases
+import Member
 import NIOCore
 import Primitives
 import StateMachine
@@ -7,17 +8,22 @@ import Storage
 
 // The node as its services use it in process: etcd's gRPC methods and the sidecar's embedded store. `Node` implements it.
 
-package enum ProposalError: Error, Hashable, Sendable {
-  case noLeader
+package typealias ProposalError = Member.ProposalError
+
+/// Why the members have not been changed.
+package enum MembershipError: Error, Hashable, Sendable {
+  case proposal(ProposalError)
+  case refused(MemberRefusal)
+  case unready(ReconfigurationRefusal)
+}
+
+package enum TransferError: Error, Hashable, Sendable {
+  /// The target is no member, or does not vote.
+  case badTransferee
   case notLeader
-  /// Another leader's entry took the place of the proposal: it has not happened and will not.
-  case leaderChanged
-  case tooManyRequests
-  case requestTooLarge
-  /// The quota is used up; an alarm says so from now on.
-  case noSpace
+  /// The target has not taken over in time; this member leads on.
+  case tookTooLong
   case stopped
-  case timedOut
 }
 
 package struct NodeStatus: Sendable {
@@ -52,6 +58,26 @@ package protocol NodeHandle: Sendable {
   /// Calls back (at once, on the caller's thread, when no round is needed) when the applied state is at least as new as
   /// everything acknowledged before the call: then `read` is linearizable.
   func readBarrier(on eventLoop: any EventLoop, completion: @escaping @Sendable (Result<Void, ProposalError>) -> Void)
+
+  /// As applied here, rising by ID.
+  var members: [ClusterMember] { get }
+
+  /// Whether this member is a learner, as applied here. Asked by each request: cheap.
+  var isLearner: Bool { get }
+
+  /// Whether this member's state has been found not to be the cluster's. Asked by each request: cheap.
+  var isCorrupt: Bool { get }
+
+  /// Changes the members: refused as by etcd (`--strict-reconfig-check` included), and done when it is committed and
+  /// applied here. Answers with all members after it.
+  func changeMembership(
+    _ change: MemberChange, on eventLoop: any EventLoop,
+    completion: @escaping @Sendable (Result<[ClusterMember], MembershipError>) -> Void)
+
+  /// Has `target` take over the leadership of this member; done when it has.
+  func transferLeadership(
+    to target: UInt64, on eventLoop: any EventLoop,
+    completion: @escaping @Sendable (Result<Void, TransferError>) -> Void)
 
   /// Rewrites the stored state without gaps; reads and writes go on meanwhile.
   func defragment(

@@ -1,4 +1,6 @@
+import Member
 import NIOCore
+import PeerProtocol
 import Primitives
 import Raft
 import StateMachine
@@ -7,11 +9,23 @@ import Synchronization
 
 /// What reaches the raft thread from elsewhere.
 enum NodeEvent: Sendable {
-  case proposal(Proposal)
-  case readBarrier(eventLoop: any EventLoop, completion: @Sendable (Result<Void, ProposalError>) -> Void)
+  case proposal(CallerProposal)
+  case readBarrier(ReadWaiter)
   case persisted(index: LogIndex, term: Term)
-  /// The engine has stored the state up to this entry.
-  case engineCommitted(LogBase)
+  case received([PeerMessage], from: NodeID)
+  /// No connection to that member any more.
+  case disconnected(NodeID)
+  /// Another member knows that this one has been removed.
+  case expelled
+  /// Another member's state lies ready to take the place of this one's.
+  case snapshotReady(ReceivedState)
+  case snapshotSent(to: NodeID, index: LogIndex)
+  case snapshotFailed(to: NodeID)
+  /// Counted in the backlog as a proposal without bytes.
+  /// nil: to whoever is fit for it.
+  case transferLeadership(to: NodeID?, Waiter)
+  /// The engine has stored the state up to this entry, when the log had this length.
+  case engineCommitted(LogBase, logBytes: Int64)
   /// The disk has no room for the engine.
   case engineBlocked
   /// Somebody was refused for want of space: raise the alarm.
@@ -19,15 +33,32 @@ enum NodeEvent: Sendable {
   case stop(@Sendable () -> Void)
 }
 
+extension NodeEvent {
+  var isReadySnapshot: Bool {
+    if case .snapshotReady = self { true } else { false }
+  }
+}
+
 /// One caller's commands on their way to the log.
-struct Proposal: Sendable {
+struct CallerProposal: Sendable {
   var commands: [Command]
   /// About what they weigh in the log.
   var bytes: Int
   var waiter: Waiter
 }
 
-/// Bounds what waits for the log, so that overload is answered at once ("too many requests") and not with memory.
+/// Who waits until a read is linearizable.
+struct ReadWaiter: Sendable {
+  var eventLoop: any EventLoop
+  var completion: @Sendable (Result<Void, ProposalError>) -> Void
+
+  func answer(_ result: Result<Void, ProposalError>) {
+    let completion = completion
+    eventLoop.execute { completion(result) }
+  }
+}
+
+/// Bounds what waits for an answer, so that overload is refused at once ("too many requests") and not with memory.
 final class ProposalBacklog: Sendable {
   private struct Load {
     var count = 0

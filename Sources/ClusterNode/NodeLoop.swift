@@ -1,174 +1,171 @@
 import Keyspace
 import Logging
+import Member
 import NIOCore
+import PeerProtocol
 import Primitives
 import Raft
 import StateMachine
 import Storage
 
-/// The raft thread: takes everything that has arrived, steps the core, hands entries to the log thread, applies what is
-/// committed and answers. One turn handles one batch, whatever its size: one append, one hop per event loop.
+/// The raft thread: takes everything that has arrived, turns the member's core, hands entries to the log thread and
+/// messages to the peers, applies what is committed and answers. One turn handles one batch, whatever its size: one
+/// append, one hop per event loop.
 ///
 /// Owned by its thread; only `inbox`, `applied` and the published values are shared.
 final class NodeLoop {
-  /// How far expiry looks ahead at most when there is nothing to do.
-  static let idleMilliseconds: Int64 = 1_000
-  /// Leases are looked at this often at most (the tick of "late by at most tick + commit"), unless more are due than one
-  /// command takes.
-  static let leaseTickMilliseconds: Int64 = 100
-
   /// A few puts' worth.
   private static let maxBytesWrittenHere = 1_024
 
-  let inbox: Mailbox<NodeEvent>
-  let applied: AppliedState
-  let backlog: ProposalBacklog
-  let published: PublishedStatus
-  let memberID: NodeID
-  let quota: SpaceQuota
-  let writer: EngineWriter
-  let configuration: NodeConfiguration
-  let logger: Logger
+  private let inbox: Mailbox<NodeEvent>
+  private let applied: AppliedState
+  private let backlog: ProposalBacklog
+  private let published: PublishedStatus
+  private let quota: SpaceQuota
+  private let writer: EngineWriter
+  private let peers: any PeerLink
+  private let removal: Removal
+  private let configuration: NodeConfiguration
+  private let logger: Logger
   private let log: WriteAheadLog
 
-  var raft: RaftCore
-  var clock = LeaderClock()
-  var lastStampAt: MonotonicTime
-  var expiryInFlight = false
-  var alarmInFlight = false
-  var nextExpiryCheck: MonotonicTime
-  var nextWheelTurn: MonotonicTime
+  private var core: MemberCore
   private var busy = BusyRatio(openedAt: .now)
-
-  /// Proposals that wait for a leadership to become ready, or for the engine.
-  var waiting: [Proposal] = []
-  /// What was proposed here and is not applied yet, by log index: answers and the decoded commands.
-  var inFlight: [LogIndex: InFlight] = [:]
-  /// Proposals in `inFlight`.
-  var inFlightCount = 0
-  var barriers: [UInt64: [Barrier]] = [:]
-  private var nextBarrierContext: UInt64 = 1
-  var completions = Completions()
-  var stopRequests: [@Sendable () -> Void] = []
-
-  struct InFlight {
-    var term: Term
-    var batch: CommandBatch
-    var proposals: [(waiter: Waiter?, commandCount: Int)]
-  }
-
-  struct Barrier {
-    var eventLoop: any EventLoop
-    var completion: @Sendable (Result<Void, ProposalError>) -> Void
-    /// Set once the leader has confirmed the read; the answer waits until this index is applied.
-    var index: LogIndex?
-  }
+  private var callers = TicketBox<(waiter: Waiter, bytes: Int)>()
+  private var readers = TicketBox<ReadWaiter>()
+  private var completions = Completions()
+  private var receivedState: ReceivedState?
+  private var stopRequests: [@Sendable () -> Void] = []
 
   init(
-    raft: RaftCore, log: WriteAheadLog, applied: AppliedState, writer: EngineWriter, quota: SpaceQuota,
-    inbox: Mailbox<NodeEvent>, backlog: ProposalBacklog, published: PublishedStatus, configuration: NodeConfiguration,
-    logger: Logger
+    core: MemberCore, log: WriteAheadLog, applied: AppliedState, writer: EngineWriter, quota: SpaceQuota,
+    peers: any PeerLink, removal: Removal, inbox: Mailbox<NodeEvent>, backlog: ProposalBacklog,
+    published: PublishedStatus,
+    configuration: NodeConfiguration, logger: Logger
   ) {
-    self.raft = raft
+    self.core = core
     self.log = log
     self.applied = applied
     self.writer = writer
     self.quota = quota
-    memberID = raft.configuration.id
+    self.peers = peers
+    self.removal = removal
     self.inbox = inbox
     self.backlog = backlog
     self.published = published
     self.configuration = configuration
     self.logger = logger
-    lastStampAt = .now
-    nextExpiryCheck = .now
-    nextWheelTurn = .now
   }
 
   // MARK: The turn
 
   func run() {
     var events: [NodeEvent] = []
+    followMembers()
     while stopRequests.isEmpty {
       events.removeAll(keepingCapacity: true)
-      events = inbox.takeAll(until: nextWake, spare: events)
-      turn(events, at: .now)
+      events = inbox.takeAll(until: core.nextWake(after: .now), spare: events)
+      turn(events[...])
     }
     shutDown()
   }
 
-  private var nextWake: MonotonicTime {
-    var wake = MonotonicTime.now.advanced(byMilliseconds: Self.idleMilliseconds)
-    // Compared in milliseconds: a sole voter that leads has no deadline at all.
-    if raft.nextDeadline.milliseconds < wake.milliseconds {
-      wake = MonotonicTime(nanoseconds: raft.nextDeadline.milliseconds * 1_000_000)
+  /// A state that takes the place of this one's has a turn of its own: nothing else is under way then.
+  private func turn(_ events: ArraySlice<NodeEvent>) {
+    var rest = events
+    while let position = rest.firstIndex(where: \.isReadySnapshot) {
+      if position > rest.startIndex { turn(rest[..<position], at: .now) }
+      turn(rest[position...position], at: .now)
+      rest = rest[(position + 1)...]
     }
-    // While expiries are on their way, what wakes the loop is that they have come to the disk.
-    return clock.isRunning && !expiryInFlight ? min(wake, nextExpiryCheck) : wake
+    if !rest.isEmpty || events.isEmpty { turn(rest, at: .now) }
   }
 
-  private func turn(_ events: [NodeEvent], at now: MonotonicTime) {
-    var output = Output()
-    var proposals = waiting
-    waiting.removeAll(keepingCapacity: true)
-    var wantsBarrier = false
-    var quotaExceeded = false
-    for event in events {
-      switch event {
-      case .proposal(let proposal): proposals.append(proposal)
-      case .readBarrier(let loop, let completion):
-        barriers[nextBarrierContext, default: []].append(Barrier(eventLoop: loop, completion: completion))
-        wantsBarrier = true
-      case .persisted(let index, let term):
-        step(.persisted(index: index, term: term), at: now, &output)
-      case .engineCommitted(let base):
-        log.noteBase(base)
-        step(.compact(through: base.index), at: now, &output)
-      case .engineBlocked: break
-      case .quotaExceeded: quotaExceeded = true
-      case .stop(let done): stopRequests.append(done)
-      }
-    }
-    if wantsBarrier {
-      step(.readIndex(context: nextBarrierContext), at: now, &output)
-      nextBarrierContext += 1
-    }
-    if now.milliseconds >= raft.nextDeadline.milliseconds { step(.tick, at: now, &output) }
-    propose(proposals, at: now, &output)
-    if quotaExceeded { raiseAlarm(at: now, &output) }
-    proposeUpkeep(at: now, &output)
-    carryOut(&output, at: now)
+  private func turn(_ events: ArraySlice<NodeEvent>, at now: MonotonicTime) {
+    core.begin()
+    for event in events { take(event, at: now) }
+    let load = load
+    core.advance(at: now, load: load)
+    if stopRequests.isEmpty, core.upkeepIsDue(at: now) { upkeep(at: now, load) }
+    carryOut(at: now)
     published.observe(busyRatio: busy.note(from: now, to: .now))
   }
 
-  func step(_ event: Event, at now: MonotonicTime, _ output: inout Output) {
-    raft.step(event, at: Instant(milliseconds: now.milliseconds), into: &output)
+  private var load: StoreLoad {
+    StoreLoad(
+      isFull: writer.load.isFull, isBlocked: writer.load.isBlocked, isRelaxed: quota.isRelaxed,
+      takesAlarmBack: !configuration.disarmsAlarmsByHand)
+  }
+
+  private func take(_ event: NodeEvent, at now: MonotonicTime) {
+    switch event {
+    case .proposal(let proposal):
+      let ticket = callers.keep((proposal.waiter, proposal.bytes))
+      core.take(.proposal(proposal.commands, bytes: proposal.bytes, ticket: ticket), at: now)
+    case .readBarrier(let reader): core.take(.read(readers.keep(reader)), at: now)
+    case .persisted(let index, let term): core.take(.persisted(index: index, term: term), at: now)
+    case .received(let messages, let peer):
+      for message in messages { core.take(.received(message, from: peer), at: now) }
+    case .disconnected(let peer): core.take(.disconnected(peer), at: now)
+    case .expelled: tell(.removed)
+    case .snapshotReady(let state): offer(state, at: now)
+    case .snapshotSent(let peer, let index): core.take(.snapshotSent(to: peer, index: index), at: now)
+    case .snapshotFailed(let peer): core.take(.snapshotFailed(to: peer), at: now)
+    case .transferLeadership(let target, let waiter):
+      let ticket = callers.keep((waiter, 0))
+      core.take(target.map { .transferLeadership(to: $0, ticket: ticket) } ?? .handOver(ticket: ticket), at: now)
+    case .engineCommitted(let base, let logBytes):
+      log.noteBase(base)
+      core.take(.stored(index: base.index, logBytes: logBytes), at: now)
+    case .engineBlocked: break
+    case .quotaExceeded: core.take(.quotaExceeded, at: now)
+    case .stop(let done): stopRequests.append(done)
+    }
+  }
+
+  private func upkeep(at now: MonotonicTime, _ load: StoreLoad) {
+    let (usedBytes, uncommittedBytes) = applied.withLock { contents in
+      core.upkeep(&contents.machine, at: now, load: load)
+      return (contents.machine.quotaBytes, contents.machine.uncommittedBytes)
+    }
+    guard core.output.hasCompacted else { return }
+    quota.note(usedBytes: usedBytes)
+    writer.note(.changes, recentBytes: uncommittedBytes)
   }
 
   // MARK: Output
 
-  private func carryOut(_ output: inout Output, at now: MonotonicTime) {
-    persist(output.persist)
-    if let last = output.commit.last {
-      apply(output.commit, at: now)
-      step(.applied(last.index), at: now, &output)
-    }
-    followLeadership(at: now)
-    for (context, index) in output.readStates { confirmBarriers(context, at: index) }
-    for context in output.refusedReads { refuseBarriers(context) }
-    answerBarriers()
-    completions.deliver()
-    published.update(raft: raft, clock: clock, pending: inFlightCount + backlog.count)
+  private func carryOut(at now: MonotonicTime) {
+    if let mark = core.output.raft.restore { restore(mark, at: now) }
+    // The disk and the peers work while this thread applies.
+    flush(at: now)
+    if !core.output.raft.commit.isEmpty { apply() }
+    core.settle(at: now)
+    flush(at: now)
+    sendStates()
+    for notice in core.output.notices { tell(notice) }
+    if core.output.membersChanged { followMembers() }
+    if core.output.alarmIsSettled { quota.releaseAlarm() }
+    answer()
+    published.update(core, pending: core.pendingCount)
   }
 
-  private func persist(_ persist: Output.Persist) {
-    guard persist.hardState != nil || !persist.entries.isEmpty else { return }
+  private func flush(at now: MonotonicTime) {
+    let parcel = core.takeParcel(at: now)
+    if !parcel.messages.isEmpty { peers.send(parcel.messages) }
+    if !parcel.persist.isEmpty || !parcel.held.isEmpty { persist(parcel.persist, parcel.held) }
+  }
+
+  /// Messages that promise something about the disk leave when this write, and with it all before, is durable.
+  private func persist(_ persist: Output.Persist, _ held: [Envelope]) {
     let inbox = inbox
+    let peers = peers
     let last = persist.entries.last.map { (index: $0.index, term: $0.term) }
     let request = LogAppend(
       vote: persist.hardState.map { PersistentVote(term: $0.term, vote: $0.vote, commit: $0.commit) },
       records: persist.entries.map(LogRecord.init(entry:)),
       completion: {
+        if !held.isEmpty { peers.send(held) }
         if let last { inbox.post(.persisted(index: last.index, term: last.term)) }
       })
     if isWrittenHere(persist.entries) { log.appendInPlace(request) } else { log.append(request) }
@@ -177,119 +174,114 @@ final class NodeLoop {
   /// Whether this thread may wait for the disk: with other members, heartbeats would wait too; and behind a large batch
   /// the next one is better prepared while the disk is busy.
   private func isWrittenHere(_ entries: [Entry]) -> Bool {
-    guard raft.configuration.voters.count == 1 else { return false }
+    guard core.raft.isAlone else { return false }
     return entries.reduce(0) { $0 + $1.payloadBytes } <= Self.maxBytesWrittenHere
   }
 
-  private func apply(_ entries: [Entry], at now: MonotonicTime) {
-    var answers: [(Waiter, ProposalResult)] = []
-    var pending = CommitSchedule.Pending.clockOnly
+  private func apply() {
     let start = MonotonicTime.now
-    let recentBytes = applied.withLock { contents in
+    let entryCount = core.output.raft.commit.count
+    let (hasChanged, recentBytes) = applied.withLock { contents in
       var events: [KeyspaceEvent] = []
-      var results: [CommandResult] = []
-      for entry in entries {
-        let flight = inFlight.removeValue(forKey: entry.index)
-        guard case .command(let payload) = entry.payload else {
-          contents.machine.skip(index: entry.index, term: entry.term)
-          continue
-        }
-        let own = flight?.term == entry.term ? flight : nil
-        let batch = own?.batch ?? Self.decode(payload, index: entry.index)
-        results.removeAll(keepingCapacity: true)
-        contents.machine.apply(batch, index: entry.index, term: entry.term, results: &results, events: &events)
-        for command in batch.commands { follow(command, &pending) }
-        if let own { collect(results, for: own, into: &answers) }
-        if let flight, own == nil { lose(flight) }
-      }
+      let hasChanged = core.apply(to: &contents.machine, events: &events)
       contents.watches.publish(
         events, revision: contents.machine.keyspace.revision,
         compactRevision: contents.machine.keyspace.compactRevision)
       quota.note(usedBytes: contents.machine.quotaBytes)
-      return contents.machine.uncommittedBytes
+      return (hasChanged, contents.machine.uncommittedBytes)
     }
-    writer.note(pending, recentBytes: recentBytes)
-    for (waiter, result) in answers { completions.add(waiter, result) }
-    published.observe(applied: entries.count, from: start, to: .now)
-    nextExpiryCheck = min(nextExpiryCheck, now.advanced(byMilliseconds: Self.leaseTickMilliseconds))
+    writer.note(hasChanged ? .changes : .clockOnly, recentBytes: recentBytes)
+    published.observe(applied: entryCount, from: start, to: .now)
   }
 
-  /// What an applied command means to the loop itself.
-  private func follow(_ command: Command, _ pending: inout CommitSchedule.Pending) {
-    switch command {
-    case .tick: return
-    case .leaseExpire: expiryInFlight = false
-    case .alarm(let action, _):
-      alarmInFlight = false
-      if action == .deactivate { quota.releaseAlarm() }
-    default: break
+  private func answer() {
+    var bytes = 0
+    for (ticket, result) in core.output.answers {
+      let caller = callers.redeem(ticket)
+      bytes += caller.bytes
+      completions.add(caller.waiter, result)
     }
-    pending = .changes
-  }
-
-  private static func decode(_ payload: [UInt8], index: LogIndex) -> CommandBatch {
-    do {
-      return try CommandBatch(decoding: payload[...])
-    } catch {
-      fatalError("log entry \(index) passed its checksum but cannot be understood: \(error)")
+    if !core.output.answers.isEmpty { backlog.release(count: core.output.answers.count, bytes: bytes) }
+    completions.deliver()
+    for (ticket, failure) in core.output.reads {
+      readers.redeem(ticket).answer(failure.map { .failure($0) } ?? .success(()))
     }
   }
 
-  private func collect(_ results: [CommandResult], for flight: InFlight, into answers: inout [(Waiter, ProposalResult)])
-  {
-    inFlightCount -= flight.proposals.count
-    var next = 0
-    for (waiter, commandCount) in flight.proposals {
-      if let waiter { answers.append((waiter, .success(Array(results[next..<next + commandCount])))) }
-      next += commandCount
+  private func tell(_ notice: Notice) {
+    switch notice {
+    case .leads(let term, let clock):
+      logger.info("leading", metadata: ["term": "\(term)", "lease-clock": "\(clock)"])
+    case .noLongerLeads: logger.info("no longer leading", metadata: ["term": "\(core.raft.term)"])
+    case .expiring(let leases, let lag): published.observe(expiryBatch: leases, lagMilliseconds: lag)
+    case .quotaAlarm(.activate):
+      logger.warning(
+        "no space left: the quota is used up",
+        metadata: ["quota-bytes": "\(quota.limitBytes ?? 0)", "used-bytes": "\(quota.usedBytes)"])
+    case .quotaAlarm(.deactivate):
+      logger.warning("there is space again", metadata: ["used-bytes": "\(quota.usedBytes)"])
+    case .corrupt(let index, let own, let agreed):
+      published.noteCorruption()
+      logger.critical(
+        "this member's state is not the cluster's; it serves nobody until it is replaced",
+        metadata: ["index": "\(index)", "hash": "\(own)", "agreed-hash": "\(agreed)"])
+    case .removed:
+      if removal.note() { logger.critical("this member has been removed from the cluster; it ends") }
     }
   }
 
-  /// Another leader's entry took the place of ours.
-  private func lose(_ flight: InFlight) {
-    inFlightCount -= flight.proposals.count
-    for (waiter, _) in flight.proposals {
-      if let waiter { completions.add(waiter, .failure(.leaderChanged)) }
+  // MARK: Other members
+
+  private func followMembers() {
+    let cluster = applied.withLock { $0.machine.cluster }
+    published.note(isLearner: cluster.member(core.memberID)?.isLearner ?? false)
+    peers.setMembers(cluster.members, removed: cluster.removedMembers)
+  }
+
+  private func sendStates() {
+    for peer in core.output.raft.sendSnapshot {
+      let state = applied.withLock { copy($0.machine) }
+      let mark = StateMark(term: core.raft.term, mark: MemberCore.mark(of: state))
+      let inbox = inbox
+      logger.info("sending the state", metadata: ["to": "\(peer)", "index": "\(mark.mark.last.index)"])
+      peers.sendState(state, mark, to: peer) { isThere in
+        inbox.post(isThere ? .snapshotSent(to: peer, index: mark.mark.last.index) : .snapshotFailed(to: peer))
+      }
     }
   }
 
-  private func followLeadership(at now: MonotonicTime) {
-    if raft.isLeader, !clock.isRunning {
-      let (term, stamped) = applied.withLock { ($0.machine.appliedTerm, $0.machine.clock) }
-      guard term == raft.term else { return }
-      clock.start(from: stamped, at: now)
-      lastStampAt = now
-      nextExpiryCheck = now
-      logger.info("leading", metadata: ["term": "\(raft.term)", "lease-clock": "\(stamped)"])
-    } else if !raft.isLeader, clock.isRunning {
-      clock.stop(at: applied.withLock { $0.machine.clock })
-      expiryInFlight = false
-      alarmInFlight = false
-      for flight in inFlight.values { lose(flight) }
-      inFlight.removeAll()
+  private func offer(_ state: ReceivedState, at now: MonotonicTime) {
+    core.take(.snapshotReady(state.mark.mark, from: state.from, term: state.mark.term), at: now)
+    if core.output.raft.restore == nil {
+      state.discard(from: writer.engine, logger)
+    } else {
+      receivedState = state
     }
+  }
+
+  /// A later state has come from the leader. The engine takes it, then the log restarts behind it: a crash in between
+  /// leaves a state that is ahead of the log, which recovery knows.
+  private func restore(_ mark: SnapshotMark, at now: MonotonicTime) {
+    guard let state = receivedState, state.mark.mark == mark else {
+      preconditionFailure("asked to restore a state that has not been received")
+    }
+    receivedState = nil
+    writer.install(state)
+    log.restart(behind: LogBase(index: mark.last.index, term: mark.last.term))
+    applied.withLock { core.replaced(by: $0.machine, at: now) }
+    logger.info("took the leader's state", metadata: ["index": "\(mark.last.index)", "from": "\(state.from)"])
   }
 
   // MARK: The end
 
   private func shutDown() {
-    for proposal in waiting { refuse(proposal, .stopped) }
-    for flight in inFlight.values {
-      for (waiter, _) in flight.proposals {
-        if let waiter { completions.add(waiter, .failure(.stopped)) }
-      }
-    }
-    for group in barriers.values {
-      for barrier in group { barrier.eventLoop.execute { barrier.completion(.failure(.stopped)) } }
-    }
+    for caller in callers.redeemAll() { completions.add(caller.waiter, .failure(.stopped)) }
     completions.deliver()
+    for reader in readers.redeemAll() { reader.answer(.failure(.stopped)) }
     log.close()
     for done in stopRequests { done() }
   }
 }
 
-extension RaftCore {
-  var isLeader: Bool {
-    if case .leader = role { true } else { false }
-  }
-}
+/// A machine that is borrowed cannot be returned as it is.
+private func copy(_ machine: borrowing StateMachine) -> StateMachine { copy machine }

@@ -1,3 +1,4 @@
+import Member
 import Primitives
 import Raft
 import Synchronization
@@ -26,22 +27,25 @@ package final class PublishedStatus: Sendable {
   private static let slowApplyNanoseconds: Int64 = 100_000_000
 
   private let current = Mutex(Snapshot())
+  private let corrupt = Atomic<Bool>(false)
+  private let learner = Atomic<Bool>(false)
   /// Seconds by which the latest lease of each expiry was late when that was proposed.
   let expiryLag = MetricHistogram(upperBounds: MetricHistogram.lagBounds)
 
   package init() {}
 
-  func update(raft: borrowing RaftCore, clock: LeaderClock, pending: Int) {
-    let leader = raft.leader ?? 0
-    let isLeader = raft.isLeader
-    let alone = isLeader && clock.isRunning && raft.configuration.voters.count == 1
+  func update(_ core: borrowing MemberCore, pending: Int) {
+    let leader = core.raft.leader ?? 0
+    let isLeader = core.isLeader
+    let alone = core.isReady && core.raft.isAlone
+    let (term, lastIndex, commitIndex, clock) = (core.raft.term, core.raft.lastIndex, core.raft.commitIndex, core.clock)
     current.withLock { status in
       if leader != status.leader, leader != 0 { status.leaderChanges += 1 }
-      status.term = raft.term
+      status.term = term
       status.leader = leader
       status.isLeader = isLeader
-      status.lastIndex = raft.lastIndex
-      status.commitIndex = raft.commitIndex
+      status.lastIndex = lastIndex
+      status.commitIndex = commitIndex
       status.clock = clock
       status.readsNeedNoRound = alone
       status.pendingProposals = pending
@@ -60,6 +64,15 @@ package final class PublishedStatus: Sendable {
     current.withLock { $0.expiredLeases += leases }
     expiryLag.observe(Double(lagMilliseconds) / 1_000)
   }
+
+  func note(isLearner: Bool) { learner.store(isLearner, ordering: .releasing) }
+
+  var isLearner: Bool { learner.load(ordering: .acquiring) }
+
+  /// This member's state is not the cluster's.
+  func noteCorruption() { corrupt.store(true, ordering: .releasing) }
+
+  var isCorrupt: Bool { corrupt.load(ordering: .acquiring) }
 
   func observe(busyRatio: Double) {
     current.withLock { $0.busyRatio = busyRatio }

@@ -32,14 +32,14 @@ struct Defragmentation {
   static func run(
     from environment: Environment, _ record: MetaRecord?, files: StateFiles, mapBytes: Int
   ) throws(StorageError) -> Outcome {
-    try files.removeNext()
+    try files.remove(StateFormat.nextFileName)
     let target = try Environment.create(path: files.nextPath, shownPath: files.path, mapBytes: mapBytes)
     let copied: MetaRecord?
     do throws(StorageError) {
       copied = try copy(record, from: environment, to: target)
-      try files.install(target)
+      try files.install(target, from: StateFormat.nextFileName)
     } catch {
-      try files.removeNext()
+      try files.remove(StateFormat.nextFileName)
       throw error
     }
     return Outcome(environment: target, record: copied)

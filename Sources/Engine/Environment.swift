@@ -110,6 +110,10 @@ final class Environment: @unchecked Sendable {
   }
 
   private func openDatabases(creating: Bool) throws(StorageError) {
+    try FaultGuard.inside(faultMessage) { () throws(StorageError) in try lookUpDatabases(creating: creating) }
+  }
+
+  private func lookUpDatabases(creating: Bool) throws(StorageError) {
     do throws(LMDBFailure) {
       let transaction = try begin(writing: creating)
       do throws(LMDBFailure) {

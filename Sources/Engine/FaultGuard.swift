@@ -53,6 +53,7 @@ enum FaultGuard {
     defer {
       place.pointee.thread.store(outer.0, ordering: .relaxed)
       place.pointee.message.store(outer.1, ordering: .relaxed)
+      withExtendedLifetime(message) {}
     }
     return try body()
   }

@@ -52,16 +52,16 @@ package struct ReferenceRecord: Hashable, Sendable {
   /// The share in the sum of `keys`.
   @inline(__always)
   package func hash(key: UnsafeRawBufferPointer) -> UInt64 {
-    var hash = RecordHash(seed: UInt64(Database.keys.rawValue))
+    var hash = WordHash(seed: UInt64(Database.keys.rawValue))
     hash.mix(key)
     return finished(hash)
   }
 
   /// The share in the sum of `long`.
-  package var longHash: UInt64 { finished(RecordHash(seed: UInt64(Database.long.rawValue))) }
+  package var longHash: UInt64 { finished(WordHash(seed: UInt64(Database.long.rawValue))) }
 
   @inline(__always)
-  private func finished(_ start: RecordHash) -> UInt64 {
+  private func finished(_ start: WordHash) -> UInt64 {
     var hash = start
     hash.mix(UInt64(bitPattern: main))
     hash.mix(ordinal << 1 | (isTombstone ? 1 : 0))
@@ -108,7 +108,7 @@ package struct BlockRecord: Hashable, Sendable {
   }
 
   package func hash(number: UInt64) -> UInt64 {
-    var hash = RecordHash(seed: UInt64(Database.blocks.rawValue))
+    var hash = WordHash(seed: UInt64(Database.blocks.rawValue))
     hash.mix(number)
     hash.mix(UInt64(bitPattern: firstMain))
     hash.mix(tally.count)
@@ -160,7 +160,7 @@ package struct LeaseRecord: Hashable, Sendable {
 
   @inline(__always)
   package func hash(id: LeaseID) -> UInt64 {
-    var hash = RecordHash(seed: UInt64(Database.leases.rawValue))
+    var hash = WordHash(seed: UInt64(Database.leases.rawValue))
     hash.mix(UInt64(bitPattern: id))
     hash.mix(UInt64(bitPattern: ttlMilliseconds))
     hash.mix(UInt64(bitPattern: deadlineMilliseconds))

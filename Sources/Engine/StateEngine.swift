@@ -8,42 +8,57 @@ import Synchronization
 /// The state on disk: one LMDB environment (`<member>/state`). Opened once; `commit` and `defragment` are called by one
 /// thread, one at a time; archives are read by any. What is in the files, and what a crash leaves, is in `StateFormat`.
 package final class StateEngine: Sendable {
-  private struct Living {
+  /// Files of this prefix in the state's directory do not outlive the process.
+  package static let incomingFilePrefix = StateFormat.receivedFilePrefix
+
+  struct Living: Sendable {
     var environment: Environment
     /// As of the last commit; nil before the first one.
     var record: MetaRecord?
     var blocks = BlockMap()
   }
 
-  private let directory: String
-  private let options: EngineOptions
+  let options: EngineOptions
+  let files: StateFiles
   /// Held for as long as a commit or a defragmentation takes. nil once closed.
-  private let living: Mutex<Living?>
+  let living: Mutex<Living?>
   private let lastSizes: Mutex<EngineSizes>
+  /// States that leaders have sent, to tell their files apart.
+  let receivedCount = Atomic<Int>(0)
 
-  /// Opens or creates the environment and loads the state: an empty `StateMachine`, which notes its changes, when it is
-  /// fresh. Throws what the operator must mend (damage, foreign format).
+  /// Opens the environment and loads the state. Throws what the operator must mend (damage, foreign format).
+  /// - Parameter genesis: what a directory without a state is made with, durable as a whole before this returns. nil makes
+  ///   an empty state at index 0, of a member that will be sent one. Of no account where a state is.
+  /// - Returns: the state as it is stored, which notes its changes.
   package static func open(
-    directory: String, options: EngineOptions
+    directory: String, options: EngineOptions, genesis: StateMachine? = nil
   ) throws(StorageError) -> (StateEngine, StateMachine) {
     FaultGuard.install()
     let files = StateFiles(directory: directory, unsafeNoSync: options.unsafeNoSync)
     try files.prepare()
-    try files.removeNext()
-    if try !files.hasState() {
-      let fresh = try Environment.create(
-        path: files.nextPath, shownPath: files.path, mapBytes: options.mapBytes)
-      try files.install(fresh)
-    }
+    try files.removeLeftovers()
+    if try !files.hasState() { try create(files, options, genesis) }
     let environment = try Environment.open(
       path: files.path, mapBytes: options.mapBytes, unsafeNoSync: options.unsafeNoSync)
     let loaded = try StateReading.load(environment)
-    let engine = StateEngine(directory: directory, options: options, environment: environment, loaded: loaded)
-    return (engine, loaded.machine)
+    return (StateEngine(files: files, options: options, environment: environment, loaded: loaded), loaded.machine)
   }
 
-  private init(directory: String, options: EngineOptions, environment: Environment, loaded: LoadedState) {
-    self.directory = directory
+  /// In scope no longer than it takes: the environment is opened anew as any other, which LMDB wants closed before.
+  private static func create(
+    _ files: StateFiles, _ options: EngineOptions, _ genesis: StateMachine?
+  ) throws(StorageError) {
+    var fresh = Living(
+      environment: try Environment.create(path: files.nextPath, shownPath: files.path, mapBytes: options.mapBytes))
+    if var genesis {
+      genesis.recordChanges()
+      try write(genesis.cut(), to: &fresh)
+    }
+    try files.install(fresh.environment, from: StateFormat.nextFileName)
+  }
+
+  private init(files: StateFiles, options: EngineOptions, environment: Environment, loaded: LoadedState) {
+    self.files = files
     self.options = options
     living = Mutex(Living(environment: environment, record: loaded.record, blocks: loaded.blocks))
     lastSizes = Mutex(loaded.sizes)
@@ -60,7 +75,7 @@ package final class StateEngine: Sendable {
     }
   }
 
-  private static func write(_ changes: StateChanges, to living: inout Living) throws(StorageError) {
+  static func write(_ changes: StateChanges, to living: inout Living) throws(StorageError) {
     let environment = living.environment
     let totals = living.record?.totals ?? StoredTotals()
     do throws(LMDBFailure) {
@@ -93,32 +108,10 @@ package final class StateEngine: Sendable {
   package func defragment() throws(StorageError) -> EngineCommit {
     try living.withLock { (living) throws(StorageError) in
       guard var now = living else { preconditionFailure("defragment after close") }
-      let files = StateFiles(directory: directory, unsafeNoSync: options.unsafeNoSync)
       let copy = try Defragmentation.run(from: now.environment, now.record, files: files, mapBytes: options.mapBytes)
       now = Living(environment: copy.environment, record: copy.record, blocks: now.blocks)
       living = now
       return publish(now)
-    }
-  }
-
-  /// Puts another state in the place of all that is stored (one that a leader has sent): `changes` is its first cut. As
-  /// `commit`: done as a whole or not at all, also across a crash, and throws when there is no space for both.
-  package func replace(with changes: StateChanges) throws(StorageError) -> EngineCommit {
-    try living.withLock { (living) throws(StorageError) in
-      precondition(living != nil, "replace after close")
-      let files = StateFiles(directory: directory, unsafeNoSync: options.unsafeNoSync)
-      try files.removeNext()
-      var now = Living(
-        environment: try Environment.create(path: files.nextPath, shownPath: files.path, mapBytes: options.mapBytes))
-      do throws(StorageError) {
-        try Self.write(changes, to: &now)
-        try files.install(now.environment)
-        living = now
-        return publish(now)
-      } catch {
-        try files.removeNext()
-        throw error
-      }
     }
   }
 
@@ -131,7 +124,13 @@ package final class StateEngine: Sendable {
   }
 
   /// An archive of what has just been committed; the sizes along with it.
-  private func publish(_ living: Living) -> EngineCommit {
+  func publish(_ living: Living) -> EngineCommit {
+    let (commit, sizes) = Self.outcome(of: living)
+    lastSizes.withLock { $0 = sizes }
+    return commit
+  }
+
+  static func outcome(of living: Living) -> (EngineCommit, EngineSizes) {
     let archive: Archive
     let sizes: EngineSizes
     do throws(LMDBFailure) {
@@ -142,12 +141,12 @@ package final class StateEngine: Sendable {
     } catch {
       stopProcess(living.environment.storageError(error))
     }
-    lastSizes.withLock { $0 = sizes }
     // Without a record nothing has been committed yet.
     let head = living.record?.head
-    return EngineCommit(
+    let commit = EngineCommit(
       appliedIndex: head?.appliedIndex ?? 0, appliedTerm: head?.appliedTerm ?? 0, archive: archive,
       belowOrdinal: head?.nextOrdinal ?? 0, archivedBytes: living.record?.totals.archivedBytes ?? 0)
+    return (commit, sizes)
   }
 
   /// As of the last commit.

@@ -2,7 +2,7 @@ import CLMDB
 import Primitives
 import StateMachine
 
-// The state on disk, format 1: one LMDB environment, the file `data.mdb` with `data.mdb-lock` beside it.
+// The state on disk, format 2: one LMDB environment, the file `data.mdb` with `data.mdb-lock` beside it.
 //
 //   database   key                                  record
 //   meta       "state"                              MetaRecord: the head of the state, counts and sums of all that follows
@@ -22,8 +22,9 @@ import StateMachine
 //   in the middle of the pages, or before they are on the disk   the old state; the pages are free
 //   while the head page is written                               the old state or the new one
 //   after that                                                   the new state
-//   while a fresh environment is made                            no meta record: an empty state
+//   while a fresh environment is made                            nothing: it gets its name when it is complete
 //   during defragmentation                                       see `Defragmentation`
+//   while a leader's state takes the place of ours               see `Replacement`
 //
 // The log in front of the engine holds every entry since the old state, so either is a place to start from.
 //
@@ -33,10 +34,12 @@ import StateMachine
 // with its count and sum. `StateVerification` (offline) and defragmentation read everything.
 
 enum StateFormat {
-  static let version: UInt32 = 1
+  static let version: UInt32 = 2
   static let fileName = "data.mdb"
-  /// Where defragmentation builds. Left over from a crash: removed at the next start.
+  /// Where a fresh state and defragmentation build. Left over from a crash: removed at the next start.
   static let nextFileName = "next.mdb"
+  /// Where states are built that a leader sends, with a number and `.mdb` behind it. As above.
+  static let receivedFilePrefix = "received-"
   static let lockSuffix = "-lock"
 
   static let metaKey: [UInt8] = Array("state".utf8)
@@ -66,7 +69,8 @@ enum Database: Int, CaseIterable {
   }
 }
 
-/// How much is stored, and order-independent sums over it (see `RecordHash`). Kept up to date by every commit.
+/// How much is stored, and of each record its `WordHash`, summed with wrap-around: the sum does not depend on the order, so
+/// each commit adds what it puts and subtracts what it removes, and reading everything gives the sum again.
 package struct StoredTotals: Hashable, Sendable {
   package var versions = Tally()
   package var keys = Tally()
@@ -103,7 +107,8 @@ package struct StoredTotals: Hashable, Sendable {
 ///
 ///     magic "LHST" · format u32 · transaction u64 · archived bytes u64 · 5 × (count u64 · sum u64) ·
 ///     applied index u64 · applied term u64 · clock i64 (ms) · revision i64 · compacted revision i64 · keys u64 ·
-///     leases u64 · next ordinal u64 · alarms: count varint, each member u64 · kind u8 · crc32c u32 of all before it
+///     leases u64 · next ordinal u64 · alarms: count varint, each member u64 · kind u8 · cluster · hash (`ClusterCodec`) ·
+///     crc32c u32 of all before it
 ///
 /// Integers are little-endian; the tallies are those of versions, keys, long, leases, blocks.
 package struct MetaRecord: Hashable, Sendable {
@@ -134,6 +139,8 @@ package struct MetaRecord: Hashable, Sendable {
     writer.writeFixed(head.nextOrdinal)
     writer.writeCount(head.alarms.count)
     for alarm in head.alarms { writer.write(alarm) }
+    writer.write(head.cluster)
+    writer.write(head.hash)
     writer.writeFixed(CRC32C.checksum(writer.bytes))
     return writer.bytes
   }
@@ -186,8 +193,11 @@ package struct MetaRecord: Hashable, Sendable {
       appliedIndex: try reader.readFixed(), appliedTerm: try reader.readFixed(),
       clock: LeaseClock(milliseconds: try reader.readFixed()), revision: try reader.readFixed(),
       compactedRevision: try reader.readFixed(), keyCount: try readSize(&reader), leaseCount: try readSize(&reader),
-      nextOrdinal: try reader.readFixed(), alarms: [])
+      nextOrdinal: try reader.readFixed(), alarms: [], cluster: ClusterState(),
+      hash: StateHash(value: 0, checkpoints: []))
     for _ in 0..<(try reader.readCount(minimumSize: 9)) { head.alarms.append(try reader.readAlarm()) }
+    head.cluster = try reader.readCluster()
+    head.hash = try reader.readHash()
     return head
   }
 }

@@ -19,7 +19,9 @@ struct StateReading {
   let transaction: Transaction
 
   static func load(_ environment: Environment) throws(StorageError) -> LoadedState {
-    try FaultGuard.inside(environment.faultMessage) { () throws(StorageError) in
+    // Its transaction ends last, also where nothing else is left of the state.
+    defer { withExtendedLifetime(environment) {} }
+    return try FaultGuard.inside(environment.faultMessage) { () throws(StorageError) in
       let transaction: Transaction
       do throws(LMDBFailure) {
         transaction = try environment.begin(writing: false)

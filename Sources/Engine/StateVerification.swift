@@ -14,6 +14,7 @@ package struct StateVerification {
     package var leaseCount: UInt64 = 0
     package var appliedIndex: UInt64 = 0
     package var appliedTerm: UInt64 = 0
+    package var cluster = ClusterState()
     package var revision: Int64 = 0
     package var archivedBytes = 0
     package var sizes = EngineSizes()
@@ -48,6 +49,7 @@ package struct StateVerification {
   }
 
   private static func look(at environment: Environment, _ report: inout Report) throws(StorageError) {
+    defer { withExtendedLifetime(environment) {} }
     let transaction: Transaction
     do throws(LMDBFailure) {
       transaction = try environment.begin(writing: false)
@@ -61,6 +63,7 @@ package struct StateVerification {
     }
     report.appliedIndex = record.head.appliedIndex
     report.appliedTerm = record.head.appliedTerm
+    report.cluster = record.head.cluster
     report.revision = record.head.revision
     report.archivedBytes = record.totals.archivedBytes
     var verification = StateVerification(

@@ -113,7 +113,7 @@ package enum VersionRecord {
 
   /// The record's share in sums: of its ordinal and its checksum, so that no value needs to be read.
   static func hash(checksum: UInt32, at ordinal: UInt64) -> UInt64 {
-    var hash = RecordHash(seed: UInt64(Database.versions.rawValue))
+    var hash = WordHash(seed: UInt64(Database.versions.rawValue))
     hash.mix(ordinal)
     hash.mix(UInt64(checksum))
     return hash.value

@@ -44,6 +44,9 @@ package struct LogBase: Hashable, Sendable {
 
   /// Of an empty state.
   package static let none = LogBase(index: 0, term: 0)
+
+  /// Of the state that every member of a new cluster begins with, before there is any log.
+  package static let genesis = LogBase(index: 1, term: 1)
 }
 
 /// A record as the scanner finds it; an entry's payload stays where it is, as a range of the segment's bytes.

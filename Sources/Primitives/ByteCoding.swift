@@ -53,7 +53,7 @@ package struct ByteWriter: Sendable {
 }
 
 /// What a decoder found wrong. `offset` is where, in bytes from the start of the decoded unit.
-package enum DecodingFailure: Error, Equatable, CustomStringConvertible {
+package enum DecodingFailure: Error, Hashable, CustomStringConvertible {
   case truncated(offset: Int)
   case malformed(offset: Int, String)
   case trailingBytes(offset: Int)
@@ -148,6 +148,19 @@ package struct ByteReader: Sendable {
     let length = try readCount()
     defer { position += length }
     return bytes[position..<position + length]
+  }
+
+  /// The next `count` bytes, their number known from elsewhere.
+  package mutating func readSlice(count: UInt64) throws(DecodingFailure) -> ArraySlice<UInt8> {
+    guard count <= UInt64(remaining) else { throw .truncated(offset: offset) }
+    defer { position += Int(count) }
+    return bytes[position..<position + Int(count)]
+  }
+
+  /// Everything that is left.
+  package mutating func readRest() -> ArraySlice<UInt8> {
+    defer { position = bytes.endIndex }
+    return bytes[position...]
   }
 
   package mutating func readBytes() throws(DecodingFailure) -> Bytes { Bytes(Array(try readSlice())) }

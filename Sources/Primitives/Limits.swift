@@ -30,10 +30,43 @@ package enum Limits {
   package static let maxProposalBacklog = 65_536
   /// Bytes of commands that are packed into one log entry.
   package static let maxEntryBytes = 4 * 1024 * 1024
+  /// What a member keeps, for members that lag, of the log that its engine has stored, however many entries that is.
+  package static let keptLogBytes: Int64 = 64 * 1024 * 1024
+  /// The same while a state is on its way to one of them.
+  package static let maxKeptLogBytes: Int64 = 512 * 1024 * 1024
+
+  // Members
+  /// etcd's default: a learner costs the leader as much as a voter and brings nothing yet.
+  package static let maxLearners = 1
+  /// IDs of removed members that stay barred. They are drawn from 64 bits, so none comes back by chance.
+  package static let maxRemovedMembers = 256
+
+  // Peers
+  /// The payload of one frame: the largest log record fits, and with it what surrounds an entry.
+  package static let maxPeerFrameBytes = maxWALRecordBytes + 1024 * 1024
+  /// The same where only small things pass: heartbeats, a snapshot's chunks.
+  package static let maxSmallPeerFrameBytes = 1024 * 1024
+  /// The same for whoever has not been let in yet.
+  package static let maxPeerHandshakeBytes = 64 * 1024
+  /// Entries of one append: a decoded entry takes more room than its bytes.
+  package static let maxPeerMessageEntries = 262_144
+  /// Messages and bytes that wait for one connection, beyond which new ones are dropped; raft repeats what matters.
+  package static let maxUrgentBacklogMessages = 4_096
+  package static let maxUrgentBacklogBytes = 4 * 1024 * 1024
+  package static let maxBulkBacklogMessages = 16_384
+  package static let maxBulkBacklogBytes = 128 * 1024 * 1024
+  /// Senders that are let in although this member has not heard of them.
+  package static let maxPeerGuests = 16
+  package static let snapshotChunkBytes = 256 * 1024
+  /// How far a snapshot's sender goes ahead of what the receiver has kept.
+  package static let snapshotWindowBytes = 4 * 1024 * 1024
 
   // Log
   package static let walSegmentBytes = 64 * 1024 * 1024
   package static let maxWALRecordBytes = 32 * 1024 * 1024
+
+  /// A membership in a message: some thousand members.
+  package static let maxMembershipBytes = 32 * 1024
 
   // Storage engine
   /// What write-behind holds in memory before the engine commits without a rest.

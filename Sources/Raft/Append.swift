@@ -15,18 +15,25 @@ extension RaftCore {
       output.sendNow.append(message(to: leader, .appendResponse(answer)))
       return
     }
-    merge(request.entries, into: &output)
+    let isChange = merge(request.entries, into: &output)
     let match = request.previous.index + LogIndex(request.entries.count)
-    _ = log.commit(through: min(request.commit, match))
+    if isChange {
+      refreshStanding()
+      resetElectionDeadline(now)
+    }
+    _ = commit(through: min(request.commit, match))
     acknowledge(match, to: leader, into: &output)
   }
 
   /// Appends what is new. Entries already held stay: an old, shorter message must not cut the log.
-  private mutating func merge(_ entries: [Entry], into output: inout Output) {
-    guard let fresh = entries.firstIndex(where: { log.term(at: $0.index) != $0.term }) else { return }
+  /// True when the membership has changed.
+  private mutating func merge(_ entries: [Entry], into output: inout Output) -> Bool {
+    guard let fresh = entries.firstIndex(where: { log.term(at: $0.index) != $0.term }) else { return false }
+    var isChange = false
     let first = entries[fresh].index
     if first <= log.lastIndex {
       log.truncate(from: first)
+      isChange = memberships.truncate(from: first)
       // What was appended and is removed within one output need not reach the disk, nor be promised.
       output.persist.entries.removeAll { $0.index >= first }
       output.sendAfterPersist.removeAll { ($0.waitsFor.entry?.index ?? 0) >= first }
@@ -34,11 +41,13 @@ extension RaftCore {
     for entry in entries[fresh...] {
       log.append(entry)
       output.persist.entries.append(entry)
+      if memberships.append(entry) { isChange = true }
     }
+    return isChange
   }
 
   /// Promises that this log equals the leader's up to `index`; leaves when that is durable.
-  private func acknowledge(_ index: LogIndex, to leader: NodeID, into output: inout Output) {
+  func acknowledge(_ index: LogIndex, to leader: NodeID, into output: inout Output) {
     let entry = log.term(at: index).map { EntryID(index: index, term: $0) }
     hold(message(to: leader, .appendResponse(.matched(index))), entry: entry, into: &output)
   }
@@ -48,9 +57,10 @@ extension RaftCore {
   mutating func handle(_ heartbeat: Heartbeat, from leader: NodeID, at now: Instant, into output: inout Output) {
     guard !state.isLeader else { return }
     becomeFollower(term: term, leader: leader, at: now, into: &output)
-    _ = log.commit(through: min(heartbeat.commit, log.lastIndex))
+    _ = commit(through: min(heartbeat.commit, log.lastIndex))
     let answer = HeartbeatResponse(readRound: heartbeat.readRound)
     output.sendNow.append(message(to: leader, .heartbeatResponse(answer)))
+    repeatForwardedRead(at: now, into: &output)
   }
 }
 

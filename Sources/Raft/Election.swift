@@ -3,7 +3,7 @@
 extension RaftCore {
   /// Patience is lost.
   mutating func startElection(at now: Instant, into output: inout Output) {
-    if configuration.preVote, !isSoleVoter {
+    if configuration.preVote, !standing.isSoleQuorum {
       preCampaign(at: now, into: &output)
     } else {
       campaign(at: now, into: &output)
@@ -12,8 +12,9 @@ extension RaftCore {
 
   /// Asks whether a campaign would succeed, in a term that is not entered yet. Promises nothing, so it may leave now.
   private mutating func preCampaign(at now: Instant, into output: inout Output) {
-    resetElectionDeadline(now)
+    refuseReads(into: &output)
     state = .preCandidate(Ballot(candidate: configuration.id))
+    resetElectionDeadline(now)
     let request = VoteRequest(isPreVote: true, last: log.last)
     for voter in otherVoters {
       output.sendNow.append(
@@ -21,24 +22,28 @@ extension RaftCore {
     }
   }
 
-  /// Enters a new term and asks for votes.
+  /// Enters a new term and asks for votes; `isTransfer` when the leader has asked for it (thesis §3.10).
   ///
   /// The requests wait for term, own vote and the whole log to be durable. Thereby no answer arrives before the own
   /// vote counts, and a member that forgot its tail in a crash cannot collect votes that were given for that tail.
-  /// A sole voter leads before the term is durable: nobody hears of it, and its entries become durable after it.
-  mutating func campaign(at now: Instant, into output: inout Output) {
+  /// A member whose own voice is a quorum leads before the term is durable, but unheard.
+  mutating func campaign(isTransfer: Bool = false, at now: Instant, into output: inout Output) {
+    refuseReads(into: &output)
     term += 1
     vote = configuration.id
-    resetElectionDeadline(now)
     state = .candidate(Ballot(candidate: configuration.id))
-    if isSoleVoter {
-      becomeLeader(at: now, into: &output)
+    resetElectionDeadline(now)
+    if standing.isSoleQuorum {
+      becomeLeader(isUnheard: true, at: now, into: &output)
       return
     }
-    let request = VoteRequest(isPreVote: false, last: log.last)
+    let request = VoteRequest(isPreVote: false, last: log.last, isTransfer: isTransfer)
     for voter in otherVoters { hold(message(to: voter, .voteRequest(request)), entry: log.last, into: &output) }
   }
 
   /// Ascending, so that equal members produce equal outputs.
-  var otherVoters: [NodeID] { configuration.voters.filter { $0 != configuration.id }.sorted() }
+  private var otherVoters: [NodeID] {
+    let membership = memberships.latest
+    return membership.members.filter { $0 != configuration.id && membership.isVoter($0) }
+  }
 }

@@ -4,6 +4,9 @@ package struct Entry: Hashable, Sendable {
     case empty
     /// A `CommandBatch`, opaque here.
     case command([UInt8])
+    /// From here on the group is this one, as soon as the entry is appended (thesis §4.1). The command, opaque here and
+    /// possibly empty, is for the state machine.
+    case membership(Membership, command: [UInt8])
   }
 
   package var index: LogIndex
@@ -22,6 +25,7 @@ package struct Entry: Hashable, Sendable {
     switch payload {
     case .empty: Entry.overheadBytes
     case .command(let bytes): bytes.count + Entry.overheadBytes
+    case .membership(let membership, let command): membership.weightBytes + command.count + Entry.overheadBytes
     }
   }
 

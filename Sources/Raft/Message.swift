@@ -1,5 +1,8 @@
 /// One message between members. `term` is the sender's, except in a pre-vote, where it is the term that the sender
 /// would like to enter (and in its grant, which repeats it).
+///
+/// `.snapshot` is made by the shell, which moves the state itself: the leader asks for it in `Output.sendSnapshot`, and
+/// the receiver's shell delivers the message, in the leader's name and term of then, when the state is at hand.
 package struct Message: Hashable, Sendable {
   package enum Body: Hashable, Sendable {
     case voteRequest(VoteRequest)
@@ -8,6 +11,14 @@ package struct Message: Hashable, Sendable {
     case appendResponse(AppendResponse)
     case heartbeat(Heartbeat)
     case heartbeatResponse(HeartbeatResponse)
+    /// The leader wants the receiver to campaign at once, in its place (thesis §3.10).
+    case timeoutNow
+    case snapshot(SnapshotMark)
+    /// A follower asks the leader for a read index (thesis §6.4); `context` names the request and means nothing else.
+    case readRequest(context: UInt64)
+    case readResponse(context: UInt64, index: LogIndex)
+    /// The receiver does not lead, or no longer does.
+    case readRefused(context: UInt64)
   }
 
   package var from: NodeID
@@ -28,10 +39,13 @@ package struct VoteRequest: Hashable, Sendable {
   package var isPreVote: Bool
   /// The last entry of the candidate's log: a voter with a newer log refuses (thesis §3.6.1).
   package var last: EntryID
+  /// The leader itself wants to be succeeded: its living is no reason to refuse (thesis §4.2.3, last paragraph).
+  package var isTransfer: Bool
 
-  package init(isPreVote: Bool, last: EntryID) {
+  package init(isPreVote: Bool, last: EntryID, isTransfer: Bool = false) {
     self.isPreVote = isPreVote
     self.last = last
+    self.isTransfer = isTransfer
   }
 }
 
@@ -85,4 +99,15 @@ package struct HeartbeatResponse: Hashable, Sendable {
   package var readRound: UInt64
 
   package init(readRound: UInt64) { self.readRound = readRound }
+}
+
+/// Names a state: that after all entries up to `last`, with the membership of then.
+package struct SnapshotMark: Hashable, Sendable {
+  package var last: EntryID
+  package var membership: Membership
+
+  package init(last: EntryID, membership: Membership) {
+    self.last = last
+    self.membership = membership
+  }
 }

@@ -111,6 +111,22 @@ struct RaftLog: Sendable {
     while lastIndex >= index { backlogBytes -= entries.removeLast().weightBytes }
   }
 
+  /// Forgets everything: the log goes on behind `base`, an entry that is committed and that this log does not hold.
+  /// Counted as durable at once, since writes become durable in order: nothing behind it can be durable before it.
+  ///
+  /// Writes of entries behind `base` that are gone here may still be under way. They need no distrust: they followed
+  /// another entry in the place of `base`, so no later leader holds them, and their completions name nothing.
+  mutating func restart(behind newBase: EntryID) {
+    precondition(newBase.index > commitIndex, "a state that ends at \(newBase.index) would take back what is committed")
+    base = newBase
+    entries.removeAll()
+    durableIndex = newBase.index
+    commitIndex = newBase.index
+    deliveredIndex = newBase.index
+    appliedIndex = newBase.index
+    backlogBytes = 0
+  }
+
   /// True when the durable part has grown.
   mutating func markDurable(_ id: EntryID) -> Bool {
     guard id.index > durableIndex, contains(id), id.term > ambiguousThroughTerm else { return false }

@@ -2,6 +2,8 @@ extension RaftCore {
   /// Compares terms (thesis §3.3) and hands the message to its kind's file.
   mutating func receive(_ message: Message, at now: Instant, into output: inout Output) {
     guard message.to == configuration.id, message.from != configuration.id, message.from != 0 else { return }
+    // Nobody must learn of a term that this member may yet forget, and lead again.
+    if case .leader(let leadership) = state, leadership.isUnheard, message.term <= term { return }
     if message.term > term, !adopts(message, at: now, into: &output) { return }
     if message.term < term {
       answerStale(message, into: &output)
@@ -11,9 +13,14 @@ extension RaftCore {
     case .voteRequest(let request): handle(request, message, at: now, into: &output)
     case .voteResponse(let response): handle(response, message, at: now, into: &output)
     case .appendRequest(let request): handle(request, from: message.from, at: now, into: &output)
-    case .appendResponse(let response): handle(response, from: message.from, into: &output)
+    case .appendResponse(let response): handle(response, from: message.from, at: now, into: &output)
     case .heartbeat(let heartbeat): handle(heartbeat, from: message.from, at: now, into: &output)
-    case .heartbeatResponse(let response): handle(response, from: message.from, into: &output)
+    case .heartbeatResponse(let response): handle(response, from: message.from, at: now, into: &output)
+    case .timeoutNow: succeed(message.from, at: now, into: &output)
+    case .snapshot(let mark): handle(mark, from: message.from, at: now, into: &output)
+    case .readRequest(let context): readIndex(context, for: message.from, at: now, into: &output)
+    case .readResponse(let context, let index): finishReads(context, index: index, at: now, into: &output)
+    case .readRefused(let context): finishReads(context, index: nil, at: now, into: &output)
     }
   }
 
@@ -25,12 +32,12 @@ extension RaftCore {
       return true
     case .voteResponse(let response) where response.isPreVote && response.isGranted:
       return true
-    case .voteRequest:
-      if configuration.checkQuorum, hearsLeader(at: now) { return false }
+    case .voteRequest(let request):
+      if configuration.checkQuorum, !request.isTransfer, hearsLeader(at: now) { return false }
       becomeFollower(term: message.term, leader: nil, at: now, into: &output)
-    case .appendRequest, .heartbeat:
+    case .appendRequest, .heartbeat, .snapshot, .timeoutNow, .readResponse:
       becomeFollower(term: message.term, leader: message.from, at: now, into: &output)
-    case .voteResponse, .appendResponse, .heartbeatResponse:
+    case .voteResponse, .appendResponse, .heartbeatResponse, .readRequest, .readRefused:
       becomeFollower(term: message.term, leader: nil, at: now, into: &output)
     }
     return true
@@ -47,7 +54,12 @@ extension RaftCore {
       output.sendNow.append(message(to: stale.from, .appendResponse(answer)))
     case .heartbeat:
       output.sendNow.append(message(to: stale.from, .heartbeatResponse(HeartbeatResponse(readRound: 0))))
-    case .voteResponse, .appendResponse, .heartbeatResponse:
+    case .snapshot(let mark):
+      let answer = AppendResponse.mismatch(rejected: mark.last.index, hint: log.last)
+      output.sendNow.append(message(to: stale.from, .appendResponse(answer)))
+    case .readRequest(let context):
+      output.sendNow.append(message(to: stale.from, .readRefused(context: context)))
+    case .voteResponse, .appendResponse, .heartbeatResponse, .timeoutNow, .readResponse, .readRefused:
       break
     }
   }

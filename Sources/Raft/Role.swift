@@ -34,6 +34,11 @@ enum RoleState: Sendable {
     if case .leader = self { true } else { false }
   }
 
+  /// When a leader was last heard, of a follower.
+  var contact: Instant? {
+    if case .follower(let following) = self { following.contact } else { nil }
+  }
+
   var isFollower: Bool {
     if case .follower = self { true } else { false }
   }
@@ -41,8 +46,9 @@ enum RoleState: Sendable {
 
 struct Following: Sendable {
   var leader: NodeID?
-  /// When the leader was last heard.
+  /// When a leader was last heard.
   var contact: Instant?
+  var reads = ForwardedReads()
 }
 
 /// The answers to one campaign, this member's own included.
@@ -60,9 +66,9 @@ struct Ballot: Sendable {
     if isGranted { granted.insert(voter) } else { refused.insert(voter) }
   }
 
-  func outcome(quorum: Int, voters: Int) -> Outcome {
-    if granted.count >= quorum { return .won }
-    return refused.count > voters - quorum ? .lost : .open
+  func outcome(in membership: Membership) -> Outcome {
+    if membership.hasQuorum(granted.contains) { return .won }
+    return membership.isBlocked(refused.contains) ? .lost : .open
   }
 }
 
@@ -70,12 +76,23 @@ struct Ballot: Sendable {
 struct Leadership: Sendable {
   /// The index of the empty entry of this term: once committed, the leader knows what is committed (thesis §6.4).
   var firstIndex: LogIndex
-  /// The other voters, ascending by id.
+  /// Elected by the own voice alone, before term and vote were durable. Nothing may leave until they are, not even an
+  /// answer that tells the term: after a crash this term may be led again, with other entries.
+  var isUnheard: Bool
+  /// The other members of the membership in force and of the one committed last, ascending by id: those that are being
+  /// removed are told of it.
   var peers: [Peer]
   var reads = ReadQueue()
+  var transfer: Transfer?
+  /// Somebody was asked to campaign in spite of this leader: its lease is worth nothing for the rest of the term.
+  var hasInvitedSuccessor = false
   var heartbeatDeadline: Instant
   /// When the leader next counts whom it has heard (thesis §6.2).
   var quorumDeadline: Instant
 
   func slot(of peer: NodeID) -> Int? { peers.firstIndex { $0.id == peer } }
+
+  func match(of id: NodeID) -> LogIndex { slot(of: id).map { peers[$0].match } ?? 0 }
+
+  func peer(_ id: NodeID) -> Peer? { slot(of: id).map { peers[$0] } }
 }

@@ -1,4 +1,7 @@
 // RequestVote and its answer (thesis §3.4, §3.6.1), and the same for pre-votes (§9.6).
+//
+// Whoever is asked answers, whatever its own log says about who votes (§4.1): the candidate asks those that vote by its
+// newer log, and a learner may not have received the entry that makes it a voter.
 
 extension RaftCore {
   mutating func handle(_ request: VoteRequest, _ asked: Message, at now: Instant, into output: inout Output) {
@@ -35,13 +38,13 @@ extension RaftCore {
   }
 
   mutating func handle(_ response: VoteResponse, _ answered: Message, at now: Instant, into output: inout Output) {
-    guard configuration.voters.contains(answered.from) else { return }
+    let membership = memberships.latest
     switch state {
     case .preCandidate(var ballot) where response.isPreVote:
       if response.isGranted, answered.term != term + 1 { return }
       ballot.record(answered.from, isGranted: response.isGranted)
       state = .preCandidate(ballot)
-      switch ballot.outcome(quorum: configuration.quorum, voters: configuration.voters.count) {
+      switch ballot.outcome(in: membership) {
       case .won: campaign(at: now, into: &output)
       case .lost: becomeFollower(term: term, leader: nil, at: now, into: &output)
       case .open: break
@@ -49,8 +52,8 @@ extension RaftCore {
     case .candidate(var ballot) where !response.isPreVote:
       ballot.record(answered.from, isGranted: response.isGranted)
       state = .candidate(ballot)
-      switch ballot.outcome(quorum: configuration.quorum, voters: configuration.voters.count) {
-      case .won: becomeLeader(at: now, into: &output)
+      switch ballot.outcome(in: membership) {
+      case .won: becomeLeader(isUnheard: false, at: now, into: &output)
       case .lost: becomeFollower(term: term, leader: nil, at: now, into: &output)
       case .open: break
       }
@@ -60,11 +63,12 @@ extension RaftCore {
   }
 
   /// A leader of this term was heard within the shortest election time-out: it must not be voted away (thesis §4.2.3).
-  /// A leader that checks its quorum is such a leader itself.
+  /// A leader that checks its quorum is such a leader itself. With leases it does not matter whether that leader's term
+  /// is still the last one heard of.
   func hearsLeader(at now: Instant) -> Bool {
     switch state {
     case .follower(let following):
-      guard following.leader != nil, let contact = following.contact else { return false }
+      guard following.leader != nil || configuration.leaseReads, let contact = following.contact else { return false }
       return now < contact.advanced(byMilliseconds: configuration.electionTimeout)
     case .preCandidate, .candidate:
       return false

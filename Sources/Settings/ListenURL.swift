@@ -1,3 +1,5 @@
+import Primitives
+
 /// A URL to listen on or to advertise: `http://host:port`, `https://[::1]:2379`, `unix:///path`.
 package struct ListenURL: Hashable, Sendable, CustomStringConvertible {
   package enum Address: Hashable, Sendable {
@@ -34,26 +36,12 @@ package struct ListenURL: Hashable, Sendable, CustomStringConvertible {
       throw wrong("it must start with http:// or https://")
     }
     let authority = text.dropFirst(secure ? 8 : 7).prefix { $0 != "/" }
-    guard let (host, port) = Self.split(authority) else { throw wrong("it must name host:port") }
+    guard let (host, port) = PeerURL.split(authority) else { throw wrong("it must name host:port") }
     self.init(isSecure: secure, address: .tcp(host: host, port: port))
   }
 
   private init(isSecure: Bool, address: Address) {
     self.isSecure = isSecure
     self.address = address
-  }
-
-  /// `host:port` or `[v6]:port`; nil for anything else.
-  package static func split(_ authority: some StringProtocol) -> (host: String, port: Int)? {
-    guard let colon = authority.lastIndex(of: ":"), let port = Int(authority[authority.index(after: colon)...]),
-      (0...65_535).contains(port)
-    else { return nil }
-    var host = String(authority[..<colon])
-    if host.hasPrefix("["), host.hasSuffix("]") {
-      host = String(host.dropFirst().dropLast())
-    } else if host.contains(":") {
-      return nil
-    }
-    return host.isEmpty ? nil : (host, port)
   }
 }

@@ -41,7 +41,7 @@ package struct NodeSettings: Sendable {
   package var advertiseClientURLs: [ListenURL]
   package var advertisePeerURLs: [ListenURL]
   package var listenMetricsURLs: [ListenURL]
-  package var clusterToken: String
+  package var cluster: Cluster
   package var heartbeatIntervalMilliseconds: Int64
   package var electionTimeoutMilliseconds: Int64
   package var maxTransactionOperations: Int
@@ -66,7 +66,7 @@ package struct NodeSettings: Sendable {
     advertisePeerURLs = try values.urls("initial-advertise-peer-urls")
     listenMetricsURLs = try values.urls("listen-metrics-urls")
     guard !listenClientURLs.isEmpty else { throw SettingsError("--listen-client-urls must name at least one URL") }
-    clusterToken = values.text("initial-cluster-token")
+    cluster = try Cluster(values, name: name, advertised: advertisePeerURLs)
     heartbeatIntervalMilliseconds = values.integer("heartbeat-interval")
     electionTimeoutMilliseconds = values.integer("election-timeout")
     maxTransactionOperations = Int(values.integer("max-txn-ops"))
@@ -80,7 +80,6 @@ package struct NodeSettings: Sendable {
     }
     logLevel = level
     try Self.checkTiming(heartbeat: heartbeatIntervalMilliseconds, election: electionTimeoutMilliseconds)
-    try Self.checkSingleMember(values, name: name)
     clientTLS = try Self.clientTLS(values, listening: listenClientURLs)
     sidecar = try Self.sidecar(values, dataDirectory: dataDirectory)
   }
@@ -107,20 +106,6 @@ package struct NodeSettings: Sendable {
     }
     guard election <= 50_000 else {
       throw SettingsError("--election-timeout[\(election)ms] is too long, and should be set less than 50000ms")
-    }
-  }
-
-  private static func checkSingleMember(_ values: SettingValues, name: String) throws(SettingsError) {
-    guard let cluster = values.given("initial-cluster") else { return }
-    var others: [String] = []
-    for member in cluster.split(separator: ",") {
-      let parts = member.split(separator: "=", maxSplits: 1)
-      guard parts.count == 2 else { throw SettingsError("--initial-cluster '\(member)' is not of the form name=URL") }
-      if parts[0] != name { others.append(String(parts[0])) }
-    }
-    guard others.isEmpty else {
-      throw SettingsError(
-        "--initial-cluster names other members (\(others.joined(separator: ", "))): this version runs a single member")
     }
   }
 
@@ -183,7 +168,7 @@ extension NodeSettings.Sidecar {
       guard !path.isEmpty else { throw SettingsError("--sidecar-api '\(text)': a path must follow unix:") }
       return .unix(path: path)
     }
-    guard let (host, port) = ListenURL.split(text) else {
+    guard let (host, port) = PeerURL.split(text) else {
       throw SettingsError("--sidecar-api '\(text)' is neither host:port nor unix:/path")
     }
     return .tcp(host: host, port: port)
@@ -202,7 +187,7 @@ struct SettingValues {
 
   func text(_ name: String) -> String { given(name) ?? standard(name) }
 
-  func flag(_ name: String) -> Bool { given(name) == "true" }
+  func flag(_ name: String) -> Bool { text(name) == "true" }
 
   /// The reader has checked the digits already.
   func integer(_ name: String) -> Int64 { Int64(text(name)) ?? 0 }

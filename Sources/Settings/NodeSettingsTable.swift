@@ -16,8 +16,20 @@ extension SettingDefinition {
       "This member's peer URLs, as told to the cluster."),
     .init("listen-metrics-urls", .urls, "URLs that serve /metrics and /health only."),
     .init("initial-cluster", .text, "Initial members: name=peerURL,… (default: this member alone)."),
-    .init("initial-cluster-state", .text, standard: "new", "'new' or 'existing'."),
+    .init(
+      "initial-cluster-state", .text, standard: "new",
+      "'new' begins a cluster with its other members, 'existing' joins one that runs."),
     .init("initial-cluster-token", .text, standard: "etcd-cluster", "Cluster token for the bootstrap."),
+    .init(
+      "strict-reconfig-check", .flag, standard: "true",
+      "Refuse a change of members that could cost the cluster its quorum."),
+    .init("promote-learners", .flag, "Make learners voters as soon as they have caught up."),
+    .init(
+      "force-new-cluster", .flag,
+      "Begin a new cluster of this member alone with the data it has, when the quorum is lost for good."),
+    .init(
+      "snapshot-count", .integer, standard: "100000",
+      "Applied entries kept for members that lag; one that is further behind is sent the whole state."),
     .init("heartbeat-interval", .milliseconds, standard: "100", "Time of a heartbeat interval in milliseconds."),
     .init("election-timeout", .milliseconds, standard: "1000", "Time for an election to time out in milliseconds."),
     .init(
@@ -48,10 +60,15 @@ extension SettingDefinition {
     .init("client-crl-file", .text, "Revocation list for client certificates (PEM)."),
   ]
 
-  private static let peerTLS: [SettingDefinition] =
-    ["peer-cert-file", "peer-key-file", "peer-trusted-ca-file"].map {
-      .init($0, .text, "", standing: .ignored(why: "a single member has no peers"))
-    } + [.init("peer-client-cert-auth", .flag, "", standing: .ignored(why: "a single member has no peers"))]
+  private static let peerTLS: [SettingDefinition] = [
+    .init("peer-cert-file", .text, "Certificate that this member shows to others (PEM, chain)."),
+    .init("peer-key-file", .text, "Key of the peer certificate (PEM)."),
+    .init("peer-client-cert-auth", .flag, "Require certificates of the members that connect."),
+    .init("peer-trusted-ca-file", .text, "CA bundle that members' certificates must chain to (PEM)."),
+    .init("peer-crl-file", .text, "Revocation list for members' certificates (PEM)."),
+    .init("peer-cert-allowed-cn", .text, "The only common name that members' certificates may have."),
+    .init("peer-cert-allowed-hostname", .text, "The only host name that members' certificates may have."),
+  ]
 
   private static let sidecar: [SettingDefinition] = [
     .init("cache", .repeated, "A build cache and its policy: NAME:ttl=7d,window=1h,register=on-hit,… (repeatable)."),
@@ -71,9 +88,39 @@ extension SettingDefinition {
       ("enable-pprof", .flag, "there is no Go runtime to profile"),
       ("logger", .text, "there is one log format"),
       ("log-outputs", .text, "the log goes to standard error"),
-      ("snapshot-count", .integer, "the state is stored as it changes"),
-      ("strict-reconfig-check", .flag, "a single member has nothing to reconfigure"),
       ("pre-vote", .flag, "pre-vote is always on"),
       ("metrics", .text, "all metrics are always served"),
+      ("initial-election-tick-advance", .flag, "a first election waits for nothing but its time-out"),
+      ("max-snapshots", .integer, "the state is one file"),
+      ("max-wals", .integer, "a log file goes when nothing needs it"),
+      ("backend-batch-interval", .duration, "the state is stored as it changes"),
+      ("backend-batch-limit", .integer, "the state is stored as it changes"),
+      ("backend-bbolt-freelist-type", .text, "the state is not stored by bbolt"),
+      ("discovery", .text, "the first members are named by --initial-cluster"),
+      ("discovery-fallback", .text, "the first members are named by --initial-cluster"),
+      ("discovery-proxy", .text, "the first members are named by --initial-cluster"),
+      ("discovery-srv", .text, "the first members are named by --initial-cluster"),
+      ("discovery-srv-name", .text, "the first members are named by --initial-cluster"),
+      ("proxy", .text, "there is no v2 proxy"),
+      ("proxy-failure-wait", .integer, "there is no v2 proxy"),
+      ("proxy-refresh-interval", .integer, "there is no v2 proxy"),
+      ("proxy-dial-timeout", .integer, "there is no v2 proxy"),
+      ("proxy-write-timeout", .integer, "there is no v2 proxy"),
+      ("proxy-read-timeout", .integer, "there is no v2 proxy"),
+      ("experimental-max-learners", .integer, "one learner at a time"),
+      ("experimental-initial-corrupt-check", .flag, "members compare their states all the time"),
+      ("experimental-corrupt-check-time", .duration, "members compare their states all the time"),
+      ("experimental-compact-hash-check-enabled", .flag, "members compare their states all the time"),
+      ("experimental-compact-hash-check-time", .duration, "members compare their states all the time"),
+      ("experimental-enable-lease-checkpoint", .flag, "the time that a lease has left is part of the state"),
+      ("experimental-enable-lease-checkpoint-persist", .flag, "the time that a lease has left is part of the state"),
+      ("experimental-enable-v2v3", .text, "there is no v2 API"),
+      ("experimental-compaction-batch-limit", .integer, "compaction never holds up writes"),
+      ("experimental-bootstrap-defrag-threshold-megabytes", .integer, "space is used again without a defragmentation"),
+      ("experimental-txn-mode-write-with-shared-buffer", .flag, "reads wait for no transaction"),
+      ("experimental-warning-apply-duration", .duration, "slow applies are counted in the metrics"),
+      ("experimental-wait-cluster-ready-timeout", .duration, "requests wait for a leader as long as they may"),
+      ("experimental-snapshot-catchup-entries", .integer, "--snapshot-count says how many entries are kept"),
+      ("experimental-memory-mlock", .flag, "the state's file is mapped and read as needed"),
     ].map { SettingDefinition($0.0, $0.1, "", standing: .ignored(why: $0.2)) }
 }

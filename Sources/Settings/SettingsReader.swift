@@ -113,8 +113,8 @@ package struct SettingsReader {
       let place = "\(fileName), key '\(name)'"
       if name == "sidecar" {
         try readSidecar(value, file: fileName, into: &settings)
-      } else if name == "client-transport-security" {
-        try readTransportSecurity(value, file: fileName, into: &settings)
+      } else if let keys = Self.transportSecurityKeys[name] {
+        try readTransportSecurity(value, section: name, keys, file: fileName, into: &settings)
       } else if let definition = byName[name] {
         settings.values[name] = try texts(of: value, place: place).checked { value throws(SettingsError) in
           try checked(value, definition, source: place)
@@ -126,23 +126,31 @@ package struct SettingsReader {
     return settings
   }
 
+  /// etcd's sections of the file: their keys, and the flags that these stand for.
   private static let transportSecurityKeys = [
-    "cert-file": "cert-file", "key-file": "key-file", "client-cert-auth": "client-cert-auth",
-    "trusted-ca-file": "trusted-ca-file", "client-crl-file": "client-crl-file",
+    "client-transport-security": [
+      "cert-file": "cert-file", "key-file": "key-file", "client-cert-auth": "client-cert-auth",
+      "trusted-ca-file": "trusted-ca-file", "client-crl-file": "client-crl-file",
+    ],
+    "peer-transport-security": [
+      "cert-file": "peer-cert-file", "key-file": "peer-key-file", "client-cert-auth": "peer-client-cert-auth",
+      "trusted-ca-file": "peer-trusted-ca-file", "peer-crl-file": "peer-crl-file",
+      "allowed-cn": "peer-cert-allowed-cn", "allowed-hostname": "peer-cert-allowed-hostname",
+    ],
   ]
 
   private func readTransportSecurity(
-    _ section: Node, file: String, into settings: inout RawSettings
+    _ content: Node, section: String, _ keys: [String: String], file: String, into settings: inout RawSettings
   ) throws(SettingsError) {
-    guard let mapping = section.mapping else {
-      throw SettingsError("\(file): client-transport-security must hold 'name: value' lines")
+    guard let mapping = content.mapping else {
+      throw SettingsError("\(file): \(section) must hold 'name: value' lines")
     }
     for (key, value) in mapping {
       let name = key.string ?? ""
-      guard let flag = Self.transportSecurityKeys[name], let definition = byName[flag] else {
-        throw SettingsError("\(file): unknown key 'client-transport-security.\(name)'")
+      guard let flag = keys[name], let definition = byName[flag] else {
+        throw SettingsError("\(file): unknown key '\(section).\(name)'")
       }
-      let place = "\(file), key 'client-transport-security.\(name)'"
+      let place = "\(file), key '\(section).\(name)'"
       settings.values[flag] = try texts(of: value, place: place).checked { value throws(SettingsError) in
         try checked(value, definition, source: place)
       }

@@ -36,9 +36,11 @@ extension StateMachine {
     switch action {
     case .activate:
       if !stands { alarms.insert(alarm, at: position) }
+      hash.mix(action, alarm)
       return .alarms([alarm], revision: keyspace.revision)
     case .deactivate:
       if stands { alarms.remove(at: position) }
+      hash.mix(action, alarm)
       return .alarms(stands ? [alarm] : [], revision: keyspace.revision)
     }
   }
@@ -55,14 +57,14 @@ extension StateMachine {
       switch command {
       case .put, .delete, .transaction, .compact, .leaseGrant, .leaseRevoke, .leaseExpire, .grantAndTransact:
         return .corrupt
-      case .leaseRenew, .alarm, .tick: return nil
+      case .leaseRenew, .alarm, .member, .clusterVersion, .tick: return nil
       }
     }
     guard isActive(.noSpace) else { return nil }
     switch command {
     case .put, .leaseGrant, .grantAndTransact: return .noSpace
     case .transaction(let request): return request.puts ? .noSpace : nil
-    case .delete, .compact, .leaseRevoke, .leaseRenew, .leaseExpire, .alarm, .tick: return nil
+    case .delete, .compact, .leaseRevoke, .leaseRenew, .leaseExpire, .alarm, .member, .clusterVersion, .tick: return nil
     }
   }
 }

@@ -18,6 +18,8 @@ package indirect enum Command: Hashable, Sendable {
   /// lease is granted. Puts in the success branch may name the new leases.
   case grantAndTransact(grants: [LeaseGrant], request: TransactionRequest)
   case alarm(AlarmAction, Alarm)
+  case member(MemberChange)
+  case clusterVersion(ClusterVersion)
   /// Carries nothing but its stamp: persists the lease clock of an idle leader.
   case tick
 }
@@ -37,10 +39,14 @@ package struct LeaseGrant: Hashable, Sendable {
 package struct CommandBatch: Hashable, Sendable {
   package var clock: LeaseClock
   package var commands: [Command]
+  /// Whom the first commands belong to, part behind part; the commands behind the last part are the leader's own. Never
+  /// more commands than there are.
+  package var origins: [ForwardedPart]
 
-  package init(clock: LeaseClock, commands: [Command]) {
+  package init(clock: LeaseClock, commands: [Command], origins: [ForwardedPart] = []) {
     self.clock = clock
     self.commands = commands
+    self.origins = origins
   }
 }
 
@@ -57,6 +63,9 @@ package enum CommandResult: Hashable, Sendable {
   case leasesExpired(count: Int, revision: Int64)
   /// The alarm that now stands or that has ended; none when there was nothing to end.
   case alarms([Alarm], revision: Int64)
+  /// All members after the change.
+  case members([ClusterMember], revision: Int64)
+  case clusterVersion(ClusterVersion, revision: Int64)
   case ticked
   case refused(CommandError)
 }
@@ -67,6 +76,7 @@ package enum CommandError: Error, Hashable, Sendable {
   case leaseExists
   /// Above `Limits.maxLeaseTTLSeconds`. Also a TTL that is not positive, which no correct proposer sends.
   case leaseTTLTooLarge
+  case member(MemberRefusal)
   /// An active no-space alarm forbids it.
   case noSpace
   /// An active corruption alarm forbids it.

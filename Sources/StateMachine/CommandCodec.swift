@@ -3,21 +3,22 @@ import Primitives
 
 // A command batch as the log, the peers and forwarded proposals carry it:
 //
-//   version u8 · lease clock (signed varint, ms) · count · commands
+//   version u8 · lease clock (signed varint, ms) · count · forwarded parts · count · commands
 //
-// A command is one tag byte and its fields (`RequestCodec` for those of the keyspace). Tags are never reused; a change
-// of any layout raises the version, and members write the version that the whole cluster can read.
+// A part is described in `ProposalOrigin`. A command is one tag byte and its fields (`RequestCodec` for those of the
+// keyspace, `ClusterCodec` for those of members). Tags are never reused; a change of any layout raises the version, and
+// members write the version that the whole cluster can read.
 
 extension CommandBatch {
   /// The format written by this build, and the newest that it can read.
-  package static let formatVersion: UInt8 = 1
+  package static let formatVersion: UInt8 = 2
 
   package func encoded() -> [UInt8] {
     var writer = ByteWriter(reserving: 16 + commands.count * 32)
     writer.writeByte(Self.formatVersion)
     writer.writeSigned(clock.milliseconds)
-    writer.writeCount(commands.count)
-    for command in commands { writer.write(command) }
+    writer.write(origins)
+    writer.write(commands)
     return writer.bytes
   }
 
@@ -26,12 +27,23 @@ extension CommandBatch {
     let version = try reader.readByte()
     guard version == Self.formatVersion else { throw .unknownVersion(UInt64(version)) }
     let clock = LeaseClock(milliseconds: try reader.readSigned())
-    var commands: [Command] = []
-    let count = try reader.readCount()
-    commands.reserveCapacity(count)
-    for _ in 0..<count { commands.append(try reader.readCommand()) }
+    let offset = reader.offset
+    let origins = try reader.readForwardedParts()
+    let commands = try reader.readCommands()
     try reader.finish()
-    self.init(clock: clock, commands: commands)
+    guard origins.fit(commands.count) else { throw .malformed(offset: offset, "more forwarded commands than commands") }
+    self.init(clock: clock, commands: commands, origins: origins)
+  }
+}
+
+extension [ForwardedPart] {
+  fileprivate func fit(_ commandCount: Int) -> Bool {
+    var rest = commandCount
+    for part in self {
+      guard part.commandCount <= rest else { return false }
+      rest -= part.commandCount
+    }
+    return true
   }
 }
 
@@ -47,10 +59,18 @@ private enum CommandTag: UInt8 {
   case grantAndTransact = 9
   case tick = 10
   case alarm = 11
+  case member = 12
+  case clusterVersion = 13
 }
 
 extension ByteWriter {
   private mutating func writeTag(_ tag: CommandTag) { writeByte(tag.rawValue) }
+
+  /// A count and the commands, as in a batch.
+  package mutating func write(_ commands: [Command]) {
+    writeCount(commands.count)
+    for command in commands { write(command) }
+  }
 
   package mutating func write(_ command: Command) {
     switch command {
@@ -89,6 +109,12 @@ extension ByteWriter {
       writeTag(.alarm)
       writeByte(action.rawValue)
       write(alarm)
+    case .member(let change):
+      writeTag(.member)
+      write(change)
+    case .clusterVersion(let version):
+      writeTag(.clusterVersion)
+      write(version)
     }
   }
 
@@ -109,6 +135,14 @@ extension ByteWriter {
 }
 
 extension ByteReader {
+  package mutating func readCommands() throws(DecodingFailure) -> [Command] {
+    let count = try readCount()
+    var commands: [Command] = []
+    commands.reserveCapacity(count)
+    for _ in 0..<count { commands.append(try readCommand()) }
+    return commands
+  }
+
   package mutating func readCommand() throws(DecodingFailure) -> Command {
     let start = offset
     guard let tag = CommandTag(rawValue: try readByte()) else { throw .malformed(offset: start, "an unknown command") }
@@ -134,6 +168,8 @@ extension ByteReader {
         throw .malformed(offset: offset, "an unknown action on an alarm")
       }
       return .alarm(action, try readAlarm())
+    case .member: return .member(try readMemberChange())
+    case .clusterVersion: return .clusterVersion(try readVersion())
     }
   }
 

@@ -19,6 +19,8 @@ extension StateMachine {
   private mutating func establish(_ grant: LeaseGrant) {
     let isNew = leases.grant(grant.id, ttlMilliseconds: grant.ttlMilliseconds, at: clock)
     precondition(isNew, "lease \(grant.id) granted twice")
+    hash.mix(grant.id)
+    hash.mix(clock.advanced(byMilliseconds: grant.ttlMilliseconds).milliseconds)
     if recordsChanges, let slot = leases.slot(of: grant.id) { recordLease(grant.id, at: slot) }
   }
 
@@ -38,7 +40,11 @@ extension StateMachine {
         ttls.append(0)
         continue
       }
-      if leases.renew(at: slot, at: clock) { recordLease(id, at: slot) }
+      if leases.renew(at: slot, at: clock) {
+        hash.mix(id)
+        hash.mix(leases.deadline(at: slot).milliseconds)
+        recordLease(id, at: slot)
+      }
       ttls.append(leases.grantedTTLMilliseconds(at: slot))
     }
     return .leasesRenewed(ttls, revision: keyspace.revision)
@@ -61,6 +67,7 @@ extension StateMachine {
   ) {
     let keys = attachments.detachAll(at: slot)
     leases.remove(at: slot)
+    hash.mix(id)
     recordEnd(of: id)
     if !keys.isEmpty { keyspace.delete(keys: keys, cause: cause, events: &events) }
   }

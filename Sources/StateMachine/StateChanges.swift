@@ -15,10 +15,12 @@ package struct StateHead: Hashable, Sendable {
   package var nextOrdinal: UInt64
   /// Sorted, distinct.
   package var alarms: [Alarm]
+  package var cluster: ClusterState
+  package var hash: StateHash
 
   package init(
     appliedIndex: UInt64, appliedTerm: UInt64, clock: LeaseClock, revision: Int64, compactedRevision: Int64,
-    keyCount: Int, leaseCount: Int, nextOrdinal: UInt64, alarms: [Alarm]
+    keyCount: Int, leaseCount: Int, nextOrdinal: UInt64, alarms: [Alarm], cluster: ClusterState, hash: StateHash
   ) {
     self.appliedIndex = appliedIndex
     self.appliedTerm = appliedTerm
@@ -29,6 +31,8 @@ package struct StateHead: Hashable, Sendable {
     self.leaseCount = leaseCount
     self.nextOrdinal = nextOrdinal
     self.alarms = alarms
+    self.cluster = cluster
+    self.hash = hash
   }
 }
 
@@ -82,7 +86,7 @@ extension StateMachine {
     let head = StateHead(
       appliedIndex: appliedIndex, appliedTerm: appliedTerm, clock: clock, revision: keyspace.revision,
       compactedRevision: keyspace.compactedRevision, keyCount: keyspace.keyCount, leaseCount: leases.count,
-      nextOrdinal: keyspace.nextOrdinal, alarms: alarms)
+      nextOrdinal: keyspace.nextOrdinal, alarms: alarms, cluster: cluster, hash: hash)
     let changes = StateChanges(head: head, keyspace: keyspace, leaseLog: leaseChanges)
     leaseChanges = ChunkedArray()
     return changes
@@ -102,13 +106,6 @@ extension StateMachine {
 
   /// See `Keyspace.bumpRevision`: for a restored copy. Leases keep the time they have left.
   package mutating func bumpRevision(by amount: Int64) -> Bool { keyspace.bumpRevision(by: amount) }
-
-  /// For a restored copy: it starts a log of its own, and the alarms of the cluster that it comes from are not its own.
-  package mutating func beginNewLog() {
-    appliedIndex = 0
-    appliedTerm = 0
-    alarms = []
-  }
 
   /// Notes the state of a lease that has just been granted or renewed.
   mutating func recordLease(_ id: LeaseID, at slot: Int) {

@@ -90,6 +90,8 @@ package struct StateLoader: Sendable {
     machine.appliedIndex = head.appliedIndex
     machine.appliedTerm = head.appliedTerm
     machine.alarms = head.alarms
+    machine.cluster = head.cluster
+    machine.hash = head.hash
     machine.recordsChanges = true
     return machine
   }

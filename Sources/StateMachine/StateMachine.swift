@@ -16,6 +16,8 @@ package struct StateMachine: Sendable {
   package internal(set) var appliedTerm: UInt64 = 0
   /// Active alarms of all members, sorted.
   package internal(set) var alarms: [Alarm] = []
+  package internal(set) var cluster = ClusterState()
+  package internal(set) var hash = StateHash()
   var attachments = LeaseAttachments()
 
   /// What has happened to leases since the last cut; noted only for those who cut (`recordChanges`).
@@ -31,12 +33,22 @@ package struct StateMachine: Sendable {
   ) {
     advance(to: index, term: term)
     clock = max(clock, batch.clock)
+    let firstEvent = events.count
     for command in batch.commands { results.append(apply(command, events: &events)) }
     leases.advance(to: clock)
+    hash.mix(events, from: firstEvent)
+    seal()
   }
 
   /// An entry without commands (the empty entry of a new term, a membership change).
-  package mutating func skip(index: UInt64, term: UInt64) { advance(to: index, term: term) }
+  package mutating func skip(index: UInt64, term: UInt64) {
+    advance(to: index, term: term)
+    seal()
+  }
+
+  private mutating func seal() {
+    hash.seal(index: appliedIndex, term: appliedTerm, clock: clock, revision: keyspace.revision)
+  }
 
   private mutating func advance(to index: UInt64, term: UInt64) {
     precondition(index > appliedIndex, "entry \(index) applied after entry \(appliedIndex)")
@@ -59,6 +71,8 @@ package struct StateMachine: Sendable {
       case .leaseExpire(let ids): return expire(ids, &events)
       case .grantAndTransact(let grants, let request): return try grantAndTransact(grants, request, &events)
       case .alarm(let action, let alarm): return self.alarm(action, alarm)
+      case .member(let change): return try self.change(change)
+      case .clusterVersion(let version): return raiseVersion(to: version)
       case .tick: return .ticked
       }
     } catch {
@@ -95,6 +109,7 @@ package struct StateMachine: Sendable {
 
   private mutating func compact(to revision: Int64) throws(CommandError) -> CommandResult {
     do { try keyspace.compact(to: revision) } catch { throw CommandError(error) }
+    hash.mix(keyspace.compactRevision)
     return .compacted(revision: keyspace.revision)
   }
 

@@ -129,6 +129,8 @@ package struct StateSnapshotReader: Sendable {
       if let last = machine.alarms.last, alarm <= last { throw .malformed(offset: start, "alarms out of order") }
       machine.alarms.append(alarm)
     }
+    machine.cluster = try reader.readCluster()
+    machine.hash = try reader.readHash()
   }
 
   private mutating func readLeases(from reader: inout ByteReader) throws(DecodingFailure) {

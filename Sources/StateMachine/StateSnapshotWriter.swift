@@ -12,6 +12,8 @@ package struct StateSnapshotWriter: Sendable {
   private let appliedTerm: UInt64
   private let clock: LeaseClock
   private let alarms: [Alarm]
+  private let cluster: ClusterState
+  private let hash: StateHash
   private var leases: LeaseEncoder
   private var keyspace: KeyspaceEncoder
 
@@ -27,6 +29,8 @@ package struct StateSnapshotWriter: Sendable {
     appliedTerm = machine.appliedTerm
     clock = machine.clock
     alarms = machine.alarms
+    cluster = machine.cluster
+    hash = machine.hash
     leases = LeaseEncoder(machine.leases)
     keyspace = KeyspaceEncoder(machine.keyspace)
     framed = SnapshotFormat.magic + [SnapshotFormat.version]
@@ -85,5 +89,7 @@ package struct StateSnapshotWriter: Sendable {
     payload.writeFixed(clock.milliseconds)
     payload.writeCount(alarms.count)
     for alarm in alarms { payload.write(alarm) }
+    payload.write(cluster)
+    payload.write(hash)
   }
 }

@@ -52,6 +52,9 @@ package final class DataDirectory: Sendable {
     }
   }
 
+  /// Whether a member has begun there, without taking the lock.
+  package static func isEstablished(at path: String) -> Bool { Paths.exists("\(path)/member/IDENTITY") }
+
   private init(path: String, identity: MemberIdentity?, lockDescriptor: Int32) {
     self.path = path
     self.recordedIdentity = identity

@@ -34,7 +34,7 @@ package protocol DiskFile: Sendable {
 }
 
 extension DiskFile {
-  func write(_ bytes: [UInt8], at offset: Int) throws(DiskFailure) {
+  package func write(_ bytes: [UInt8], at offset: Int) throws(DiskFailure) {
     let result = bytes.withUnsafeBytes { buffer -> DiskFailure? in
       do throws(DiskFailure) {
         try write(buffer, at: offset)

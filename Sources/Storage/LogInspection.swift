@@ -20,7 +20,7 @@ package struct LogInspection: Sendable {
     let result = try recovery.run()
     result.position.current?.file.close()
     var warnings = result.recovered.warnings
-    if result.mustNoteRestart {
+    if result.mustNoteRestart, result.position.segments.count > 0 {
       warnings.append(
         "the log does not lead up to the stored state's entry \(base.index): the next start continues there")
     }

@@ -53,12 +53,12 @@ struct LogRecovery {
   mutating func run() throws(StorageError) -> Result {
     let files = try segmentFiles()
     guard let first = files.run.first else {
-      guard base == .none else {
+      guard base == .none || base == .genesis else {
         throw .incompleteLog(
           directory: walDirectory, reason: "the stored state ends at entry \(base.index), and there is no log file")
       }
       return Result(
-        recovered: RecoveredLog(vote: .none, records: []), position: position, mustNoteRestart: false)
+        recovered: RecoveredLog(vote: .none, records: []), position: position, mustNoteRestart: base != .none)
     }
     var replay = LogReplay(firstIndex: first.firstIndex, payloadFloor: base.index)
     for (order, file) in files.run.enumerated() {

@@ -13,6 +13,8 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
   case incompleteLog(directory: String, reason: String)
   /// A damaged state of the storage engine.
   case corruptState(file: String, reason: String)
+  /// A snapshot file that is damaged, or none at all. Nothing is lost: the state that it was to replace is there.
+  case corruptSnapshot(file: String, reason: String)
   /// A directory or file of another format version.
   case otherVersion(path: String, found: String, supported: String)
   /// A directory that something else has written.
@@ -33,6 +35,8 @@ package enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
       "the log in \(directory) is incomplete: \(reason); \(Self.remedy)"
     case .corruptState(let file, let reason):
       "state file \(file) is damaged: \(reason); \(Self.remedy)"
+    case .corruptSnapshot(let file, let reason):
+      "snapshot file \(file) is damaged: \(reason)"
     case .otherVersion(let path, let found, let supported):
       "\(path) has format version \(found), this program reads version \(supported): use the program that wrote it"
     case .foreignDirectory(let path, let reason):

@@ -47,6 +47,22 @@ final class Monitor<State>: @unchecked Sendable {
   }
 }
 
+/// Something that happens once, and whoever waits for it.
+package final class Occasion: Sendable {
+  private let hasCome = Monitor(false)
+
+  package init() {}
+
+  package func come() {
+    hasCome.change { state in
+      state = true
+      return true
+    }
+  }
+
+  package func wait() { hasCome.wait { $0 ? () : nil } }
+}
+
 /// A thread that may block on the disk, outside of every pool. Join it exactly once.
 package final class DedicatedThread: Sendable {
   private let handle: pthread_t

@@ -127,6 +127,13 @@ package final class WriteAheadLog: Sendable {
     }
   }
 
+  /// As `noteBase`, for a state that the log does not lead up to; waits until entries behind it may be appended.
+  package func restart(behind base: LogBase) {
+    let done = Occasion()
+    noteBase(base) { done.come() }
+    done.wait()
+  }
+
   /// Bytes of the log recovered or appended so far; never falls.
   package var appendedBytes: Int64 { gauges.appendedBytes }
 

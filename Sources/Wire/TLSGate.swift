@@ -4,13 +4,33 @@ import NIOPosix
 import NIOSSL
 import NIOTLS
 
+/// Why a TLS connection did not come about.
+package struct TLSFailure: Error, Hashable, Sendable, CustomStringConvertible {
+  package var description: String
+}
+
 /// Waits behind NIOSSL for the handshake, within its time-out, and then installs what was negotiated.
-final class TLSGate: ChannelInboundHandler, RemovableChannelHandler {
-  typealias InboundIn = ByteBuffer
+package final class TLSGate: ChannelInboundHandler, RemovableChannelHandler {
+  package typealias InboundIn = ByteBuffer
 
   /// What the verification callback has found out, on the connection's event loop.
-  final class Peer {
+  private final class Peer {
     var identity: PeerIdentity?
+    var refusal: (any Error)?
+  }
+
+  /// Which side the other end is; how the log calls it.
+  private enum Role: String {
+    case client
+    case server
+  }
+
+  /// Where certificates are judged and what is said about it.
+  private struct Court {
+    var role: Role
+    var threadPool: NIOThreadPool
+    var logger: Logger
+    var address: String
   }
 
   typealias Ready = (_ channel: any Channel, _ negotiated: String?, _ peer: PeerIdentity?) throws -> Void
@@ -20,19 +40,24 @@ final class TLSGate: ChannelInboundHandler, RemovableChannelHandler {
   private let timeout: TimeAmount
   private let logger: Logger
   private let ready: Ready
+  private let failed: (TLSFailure) -> Void
   private var timer: Scheduled<Void>?
+  /// Whether `ready` or `failed` has been called.
+  private var isDecided = false
 
   private init(
-    peer: Peer, requiresIdentity: Bool, timeout: TimeAmount, logger: Logger, ready: @escaping Ready
+    peer: Peer, requiresIdentity: Bool, timeout: TimeAmount, logger: Logger, ready: @escaping Ready,
+    failed: @escaping (TLSFailure) -> Void
   ) {
     self.peer = peer
     self.requiresIdentity = requiresIdentity
     self.timeout = timeout
     self.logger = logger
     self.ready = ready
+    self.failed = failed
   }
 
-  /// Adds NIOSSL and the gate to a fresh connection. Called on its event loop.
+  /// Adds NIOSSL and the gate to a fresh connection that was accepted. Called on its event loop.
   static func install(
     on channel: any Channel, settings: TLSSettings, timeout: TimeAmount, threadPool: NIOThreadPool, logger: Logger,
     ready: @escaping Ready
@@ -41,24 +66,49 @@ final class TLSGate: ChannelInboundHandler, RemovableChannelHandler {
     let peer = Peer()
     let handler: NIOSSLServerHandler
     if let check = settings.clientCertificates.check {
-      let address = channel.remoteAddress?.description ?? "?"
-      handler = NIOSSLServerHandler(context: context) { chain, promise in
-        verify(chain, check, peer, promise, threadPool, logger, address)
-      }
+      let court = Court(role: .client, threadPool: threadPool, logger: logger, address: Self.address(of: channel))
+      handler = NIOSSLServerHandler(context: context) { chain, promise in verify(chain, check, peer, promise, court) }
     } else {
       handler = NIOSSLServerHandler(context: context)
     }
     let gate = TLSGate(
       peer: peer, requiresIdentity: settings.clientCertificates.areRequired, timeout: timeout, logger: logger,
-      ready: ready)
+      ready: ready
+    ) { logger.debug("TLS handshake failed", metadata: ["reason": "\($0)"]) }
     try channel.pipeline.syncOperations.addHandlers(handler, gate)
   }
+
+  /// Adds NIOSSL and the gate to a fresh connection that was dialled, on its event loop. The certificate of `settings`
+  /// is shown, the server's is judged by `check`.
+  /// - Parameters:
+  ///   - host: as it was dialled: a name or an address.
+  ///   - finished: called once, on the event loop; the channel of a failure is closed.
+  package static func dial(
+    on channel: any Channel, settings: TLSSettings, host: String, check: @escaping ServerTrustCheck,
+    timeout: TimeAmount, threadPool: NIOThreadPool, logger: Logger,
+    finished: @escaping (Result<any Channel, TLSFailure>) -> Void
+  ) throws {
+    let peer = Peer()
+    let court = Court(role: .server, threadPool: threadPool, logger: logger, address: Self.address(of: channel))
+    // Only names may be announced (RFC 6066, §3).
+    let isAddress = (try? SocketAddress(ipAddress: host, port: 0)) != nil
+    let handler = try NIOSSLClientHandler(
+      context: try settings.clientContext(), serverHostname: isAddress ? nil : host
+    ) { chain, promise in
+      verify(chain, { check($0, host) }, peer, promise, court)
+    }
+    let gate = TLSGate(
+      peer: peer, requiresIdentity: true, timeout: timeout, logger: logger,
+      ready: { channel, _, _ in finished(.success(channel)) }, failed: { finished(.failure($0)) })
+    try channel.pipeline.syncOperations.addHandlers(handler, gate)
+  }
+
+  private static func address(of channel: any Channel) -> String { channel.remoteAddress?.description ?? "?" }
 
   /// Has the chain judged on a thread of the pool. NIOSSL fails the handshake when the promise does.
   private static func verify(
     _ chain: [NIOSSLCertificate], _ check: @escaping TrustCheck, _ peer: Peer,
-    _ promise: EventLoopPromise<NIOSSLVerificationResult>, _ threadPool: NIOThreadPool, _ logger: Logger,
-    _ address: String
+    _ promise: EventLoopPromise<NIOSSLVerificationResult>, _ court: Court
   ) {
     let eventLoop = promise.futureResult.eventLoop
     let der: [[UInt8]]
@@ -68,54 +118,69 @@ final class TLSGate: ChannelInboundHandler, RemovableChannelHandler {
       promise.fail(error)
       return
     }
-    threadPool.runIfActive(eventLoop: eventLoop) { try check(der).get() }
+    court.threadPool.runIfActive(eventLoop: eventLoop) { try check(der).get() }
       .assumeIsolated().whenComplete { result in
         switch result {
         case .success(let identity):
           peer.identity = identity
           promise.succeed(.certificateVerified)
         case .failure(let error):
-          logger.info("client certificate refused", metadata: ["peer": "\(address)", "reason": "\(error)"])
+          peer.refusal = error
+          court.logger.info(
+            "\(court.role.rawValue) certificate refused",
+            metadata: ["peer": "\(court.address)", "reason": "\(error)"])
           promise.succeed(.failed)
         }
       }
   }
 
-  func handlerAdded(context: ChannelHandlerContext) {
+  package func handlerAdded(context: ChannelHandlerContext) {
     timer = context.eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: timeout) {
-      context.close(promise: nil)
+      self.fail("it took too long", context)
     }
   }
 
-  func handlerRemoved(context: ChannelHandlerContext) { timer?.cancel() }
-
-  func channelInactive(context: ChannelHandlerContext) {
+  package func handlerRemoved(context: ChannelHandlerContext) {
     timer?.cancel()
+    fail("the connection was closed", context)
+  }
+
+  package func channelInactive(context: ChannelHandlerContext) {
+    fail("the connection was closed", context)
     context.fireChannelInactive()
   }
 
-  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+  package func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
     guard case TLSUserEvent.handshakeCompleted(let negotiated)? = event as? TLSUserEvent else {
-      if event is ChannelShouldQuiesceEvent { context.close(promise: nil) }
+      if event is ChannelShouldQuiesceEvent { fail("this side is stopping", context) }
       return context.fireUserInboundEventTriggered(event)
     }
     timer?.cancel()
     guard !requiresIdentity || peer.identity != nil else {
       // Nobody has judged this peer, whatever way it got here.
       logger.warning("connection without a verified certificate refused")
-      context.close(promise: nil)
-      return
+      return fail("no verified certificate", context)
     }
+    guard !isDecided else { return }
+    isDecided = true
     do {
       try ready(context.channel, negotiated, peer.identity)
     } catch {
-      return errorCaught(context: context, error: error)
+      logger.debug("connection refused", metadata: ["reason": "\(error)"])
+      return context.close(promise: nil)
     }
     context.pipeline.syncOperations.removeHandler(self, promise: nil)
   }
 
-  func errorCaught(context: ChannelHandlerContext, error: any Error) {
-    logger.debug("TLS handshake failed", metadata: ["reason": "\(error)"])
+  package func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    fail("\(peer.refusal ?? error)", context)
+  }
+
+  private func fail(_ reason: String, _ context: ChannelHandlerContext) {
+    guard !isDecided else { return }
+    isDecided = true
+    timer?.cancel()
+    failed(TLSFailure(description: reason))
     context.close(promise: nil)
   }
 }

@@ -28,6 +28,10 @@ package struct PeerIdentity: Hashable, Sendable {
 /// it may block; a failure ends the handshake, and its description is logged.
 package typealias TrustCheck = @Sendable (_ chain: [[UInt8]]) -> Result<PeerIdentity, any Error>
 
+/// The same for a server that was dialled as `host`, a name or an address, which its certificate must state.
+package typealias ServerTrustCheck =
+  @Sendable (_ chain: [[UInt8]], _ host: String) -> Result<PeerIdentity, any Error>
+
 /// What a TLS listener wants of its clients.
 package enum ClientCertificates: Sendable {
   case ignored
@@ -49,10 +53,13 @@ package enum ClientCertificates: Sendable {
 package enum TLSProtocolVersion: Sendable {
   case tls12
   case tls13
+
+  fileprivate var forNIOSSL: TLSVersion { self == .tls13 ? .tlsv13 : .tlsv12 }
 }
 
-/// TLS for listeners: the server's certificate, replaceable while running, and what it asks of clients. NIOSSL moves the
-/// bytes; trust is decided by the check that is passed in, and by nothing else.
+/// TLS for listeners: the server's certificate, replaceable while running, and what it asks of clients. Members show the
+/// same certificate when they dial each other. NIOSSL moves the bytes; trust is decided by the check that is passed in,
+/// and by nothing else.
 package final class TLSSettings: Sendable {
   private struct Material {
     var certificates: [NIOSSLCertificateSource]
@@ -102,6 +109,26 @@ package final class TLSSettings: Sendable {
     return try Self.makeContext(certificates, key, clientCertificates, minimum, maximum, cipherSuites)
   }
 
+  /// The context for one connection that is dialled; a fresh one, so that here, too, no handshake is cut short.
+  func clientContext() throws(WireError) -> NIOSSLContext {
+    let (certificates, key) = material.withLock { ($0.certificates, $0.key) }
+    var configuration = TLSConfiguration.makeClientConfiguration()
+    configuration.certificateChain = certificates
+    configuration.privateKey = key
+    configuration.minimumTLSVersion = minimum.forNIOSSL
+    configuration.maximumTLSVersion = maximum?.forNIOSSL
+    if let cipherSuites { configuration.cipherSuites = cipherSuites }
+    configuration.shutdownTimeout = .seconds(1)
+    configuration.trustRoots = .certificates([])
+    // The callback decides, about the name, too.
+    configuration.certificateVerification = .noHostnameVerification
+    do {
+      return try NIOSSLContext(configuration: configuration)
+    } catch {
+      throw .tls("\(error)")
+    }
+  }
+
   private static func load(
     _ chain: PEMSource, _ key: PEMSource,
     _ makeContext: ([NIOSSLCertificateSource], NIOSSLPrivateKeySource) throws(WireError) -> NIOSSLContext
@@ -141,8 +168,8 @@ package final class TLSSettings: Sendable {
     _ minimum: TLSProtocolVersion, _ maximum: TLSProtocolVersion?, _ cipherSuites: String?
   ) throws(WireError) -> NIOSSLContext {
     var configuration = TLSConfiguration.makeServerConfiguration(certificateChain: certificates, privateKey: key)
-    configuration.minimumTLSVersion = minimum == .tls13 ? .tlsv13 : .tlsv12
-    configuration.maximumTLSVersion = maximum.map { $0 == .tls13 ? .tlsv13 : .tlsv12 }
+    configuration.minimumTLSVersion = minimum.forNIOSSL
+    configuration.maximumTLSVersion = maximum?.forNIOSSL
     if let cipherSuites { configuration.cipherSuites = cipherSuites }
     configuration.applicationProtocols = ["h2", "http/1.1"]
     configuration.shutdownTimeout = .seconds(1)

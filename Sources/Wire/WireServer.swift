@@ -43,28 +43,40 @@ package final class WireServer: Sendable {
   package func listen(
     host: String, port: Int, services: WireServices, tls: TLSSettings? = nil
   ) async throws -> Listener {
+    try await listen(host: host, port: port, limits: services.limits, tls: tls) { channel, negotiated, peer in
+      switch negotiated {
+      case "h2":
+        try WirePipeline.installHTTP2(on: channel, services: services, peerCommonName: peer?.commonName)
+      case "http/1.1":
+        try WirePipeline.installHTTP1(on: channel, services: services, peerCommonName: peer?.commonName)
+      default:
+        try WirePipeline.installHTTP(on: channel, services: services, peerCommonName: peer?.commonName)
+      }
+    }
+  }
+
+  /// Listens and leaves every accepted connection to `initialize`, which runs on its event loop: with TLS when the
+  /// handshake is over, without before the first read.
+  /// - Parameter initialize: `negotiated` and `peer` are what TLS has brought out, and nil without it.
+  @discardableResult
+  package func listen(
+    host: String, port: Int, limits: WireLimits, tls: TLSSettings?,
+    initialize:
+      @escaping @Sendable (_ channel: any Channel, _ negotiated: String?, _ peer: PeerIdentity?) throws -> Void
+  ) async throws -> Listener {
     let name = host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
     let (threadPool, logger) = (threadPool, logger)
-    let bootstrap = bootstrap(services.limits) { channel in
-      guard let tls else { return try WirePipeline.installHTTP(on: channel, services: services) }
+    let bootstrap = bootstrap(limits) { channel in
+      guard let tls else { return try initialize(channel, nil, nil) }
       try TLSGate.install(
-        on: channel, settings: tls, timeout: services.limits.handshakeTimeout, threadPool: threadPool, logger: logger
-      ) { channel, negotiated, peer in
-        switch negotiated {
-        case "h2":
-          try WirePipeline.installHTTP2(on: channel, services: services, peerCommonName: peer?.commonName)
-        case "http/1.1":
-          try WirePipeline.installHTTP1(on: channel, services: services, peerCommonName: peer?.commonName)
-        default:
-          try WirePipeline.installHTTP(on: channel, services: services, peerCommonName: peer?.commonName)
-        }
-      }
+        on: channel, settings: tls, timeout: limits.handshakeTimeout, threadPool: threadPool, logger: logger,
+        ready: initialize)
     }
     .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
     .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
     .childChannelOption(.socketOption(.so_keepalive), value: 1)
     .childChannelOption(
-      .tcpOption(NIOBSDSocket.Option(rawValue: TCP_NOTSENT_LOWAT)), value: .init(services.limits.socketUnsentBytes)
+      .tcpOption(NIOBSDSocket.Option(rawValue: TCP_NOTSENT_LOWAT)), value: .init(limits.socketUnsentBytes)
     )
     // NIOSSL would turn a half-closed connection into a truncated one.
     .childChannelOption(.allowRemoteHalfClosure, value: tls == nil)

@@ -2,6 +2,7 @@ import ClusterNode
 import Logging
 import NIOCore
 import NIOPosix
+import PeerTransport
 import Settings
 import Storage
 import Wire
@@ -17,13 +18,29 @@ struct NodeProgram {
 
   func run() async throws {
     let tls = try ClientTLS.load(settings.clientTLS)
+    try checkCluster()
     let host = try SidecarHost.checked(settings.sidecar)
-    let node = try Node(configuration: nodeConfiguration, logger: logger)
-    let termination = await Termination.listen()
     let group = MultiThreadedEventLoopGroup.singleton
+    let access = try PeerAccess(settings, group: group, logger: logger)
+    var configuration = nodeConfiguration
+    if configuration.joinsExisting, !DataDirectory.isEstablished(at: settings.dataDirectory) {
+      configuration.joiningAs = try await access.joiningIdentity()
+    }
+    var peers: PeerTransport?
+    let node = try Node(configuration: configuration, logger: logger) { identity, receiver in
+      let transport = access.transport(identity, receiver)
+      peers = transport
+      return TransportLink(transport)
+    }
+    let termination = await Termination.listen()
+    node.whenRemoved { termination.request() }
     let server = WireServer(group: group, logger: logger)
     var sidecar: SidecarHost.Running?
     do {
+      if let peers { try await access.listen(peers) }
+      if settings.cluster.listenPeerURLs.isEmpty, node.members.count > 1 {
+        logger.error("the cluster has other members, but --listen-peer-urls is not given: they cannot reach this one")
+      }
       try await serveClients(node, on: server, tls: tls)
       sidecar = try await host?.start(
         node: node, name: settings.name, dataDirectory: settings.dataDirectory, on: server, eventLoop: group.any(),
@@ -32,23 +49,39 @@ struct NodeProgram {
       await termination.signalled()
       logger.info("stopping")
     } catch {
-      await stop(node, server, sidecar)
+      await stop(node, server, sidecar, peers)
       throw error
     }
-    await stop(node, server, sidecar)
+    await stop(node, server, sidecar, peers)
   }
 
-  private func stop(_ node: Node, _ server: WireServer, _ sidecar: SidecarHost.Running?) async {
+  /// A member that has data takes no notice of what it began with.
+  private func checkCluster() throws {
+    guard !DataDirectory.isEstablished(at: settings.dataDirectory) else { return }
+    let advertised = settings.advertisePeerURLs.map(\.description)
+    try settings.cluster.initial.check(name: settings.name, advertisedPeerURLs: advertised)
+  }
+
+  private func stop(_ node: Node, _ server: WireServer, _ sidecar: SidecarHost.Running?, _ peers: PeerTransport?) async
+  {
+    await node.handOver()
     await server.stop(grace: Self.stopGrace)
     await sidecar?.stop()
     await node.stop()
+    await peers?.close()
   }
 
   private var nodeConfiguration: NodeConfiguration {
     var configuration = NodeConfiguration(
-      name: settings.name, dataDirectory: settings.dataDirectory, clusterToken: settings.clusterToken,
+      name: settings.name, dataDirectory: settings.dataDirectory, clusterToken: settings.cluster.initial.token,
       peerURLs: settings.advertisePeerURLs.map(\.description),
       clientURLs: settings.advertiseClientURLs.map(\.description))
+    configuration.initialCluster = settings.cluster.initial
+    configuration.joinsExisting = settings.cluster.state == .existing
+    configuration.checksReconfiguration = settings.cluster.strictReconfigurationCheck
+    configuration.promotesLearners = settings.cluster.promotesLearners
+    configuration.forcesNewCluster = settings.cluster.isForcedNew
+    configuration.keptEntries = settings.cluster.keptEntries
     configuration.heartbeatIntervalMilliseconds = settings.heartbeatIntervalMilliseconds
     configuration.electionTimeoutMilliseconds = settings.electionTimeoutMilliseconds
     configuration.unsafeNoFsync = settings.unsafeNoFsync

@@ -1,6 +1,7 @@
 import ArgumentParser
 import ClusterNode
 import Foundation
+import Primitives
 import Settings
 
 /// `leasehold snapshot`: files that `etcdctl snapshot save` has written from a node.
@@ -32,7 +33,8 @@ struct SnapshotCommand: ParsableCommand {
       abstract: "Make a new member's data directory out of a snapshot file.",
       discussion: """
         The member starts a new cluster with the keys and leases of the old one; leases have the time left that they had.
-        Start it with the same --name and --initial-… flags.
+        Do so for each of its first members, with the same file and --initial-cluster. Start them with the same --name
+        and --initial-… flags.
         """)
 
     @Argument(help: "The file.")
@@ -41,6 +43,8 @@ struct SnapshotCommand: ParsableCommand {
     var dataDir: String?
     @Option(help: "The member's name.")
     var name: String = "default"
+    @Option(help: "The first members: name=peerURL, with commas between them (default: this member alone).")
+    var initialCluster: String?
     @Option(help: "The cluster's token.")
     var initialClusterToken: String = "etcd-cluster"
     @Option(help: "The member's peer URLs, with commas between them.")
@@ -61,10 +65,14 @@ struct SnapshotCommand: ParsableCommand {
 
     func run() throws {
       let urls = try initialAdvertisePeerUrls.split(separator: ",").map {
-        try ListenURL(String($0), setting: "--initial-advertise-peer-urls").description
+        try InitialCluster.peerURL(String($0), setting: "--initial-advertise-peer-urls")
       }
-      let configuration = NodeConfiguration(
+      var configuration = NodeConfiguration(
         name: name, dataDirectory: dataDir ?? "\(name).etcd", clusterToken: initialClusterToken, peerURLs: urls)
+      if let initialCluster {
+        configuration.initialCluster = try InitialCluster.parse(initialCluster, token: initialClusterToken)
+        try configuration.initialCluster.check(name: name, advertisedPeerURLs: urls)
+      }
       let snapshot = try SnapshotFile(path: file, checksHash: !skipHashCheck)
       let outcome = try SnapshotRestore(snapshot, configuration: configuration, revisionBump: bumpRevision).run()
       print(
@@ -94,6 +102,11 @@ struct VerifyCommand: ParsableCommand {
         ("member", .text(String(identity.memberID, radix: 16))),
         ("cluster", .text(String(identity.clusterID, radix: 16))), ("name", .text(identity.name)),
       ]
+    }
+    report += state.cluster.members.map { member in
+      let urls = member.peerURLs.joined(separator: ",")
+      let text = "\(String(member.id, radix: 16)) \(member.name.isEmpty ? "unstarted" : member.name) \(urls)"
+      return ("clusterMember", .text(member.isLearner ? text + " learner" : text))
     }
     report += [
       ("revision", .number(state.revision)), ("totalKey", .number(Int64(state.keyCount))),
@@ -150,5 +163,5 @@ struct ReportFormat: ParsableArguments {
     }
   }
 
-  private static let lists: Set<String> = ["warning", "problem"]
+  private static let lists: Set<String> = ["warning", "problem", "clusterMember"]
 }

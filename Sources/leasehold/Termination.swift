@@ -30,6 +30,9 @@ struct Termination: Sendable {
     return Termination(signals: signals, continuation: continuation)
   }
 
+  /// Asks this process to stop, as a signal does.
+  func request() { continuation.yield() }
+
   /// Returns at the first signal since `listen`; from then on they do what they do to any process. Await it once.
   func signalled() async {
     for await _ in signals { break }

@@ -1,4 +1,5 @@
-"""The table of what one member does, beside etcd 3.5.1 (and Redis 7 where leases have it as their peer), as markdown.
+"""The table of what one member does, or three, beside etcd 3.5.1 (and Redis 7 where leases have it as their peer), as
+markdown.
 
 Sections, in their order:
   requests   put, txn, range, lease grant, keepalive
@@ -7,7 +8,12 @@ Sections, in their order:
   storm      a million leases due within one second
   footprint  memory of live leases, idle CPU, restart
   watch      many watchers, and watchers that do not read
-  hits       the sidecar's hook"""
+  hits       the sidecar's hook
+  cluster    what requests has, on three members of each; some minutes more, so only where --only names it
+
+Three members are all on this machine; CPU is their sum. The load's connections are shared out evenly among them, by
+etcd's tool with three --endpoints and by an h2load for each; a member that answers sooner is asked more. Puts by one
+caller go to the leader, and again to a follower. With --tls the members speak mutual TLS to each other too."""
 
 import argparse
 import contextlib
@@ -42,7 +48,7 @@ def options():
     parser.add_argument("--quick", action="store_true", help="one short round, a tenth of the leases")
     parser.add_argument("--rounds", type=int, help="default 3, with --quick 1")
     parser.add_argument("--seconds", type=float, help=f"of each measurement; default about {ROUND_SECONDS}")
-    parser.add_argument("--tls", action="store_true", help="mutual TLS on the client port, for what can show a certificate")
+    parser.add_argument("--tls", action="store_true", help="mutual TLS, for what can show a certificate")
     parser.add_argument("--only", default="", metavar="NAMES",
                         help="sections, or parts of loads' names, separated by commas")
     parser.add_argument("--leases", type=int, help="live leases of the footprint; default 1,000,000. With more, such as "
@@ -88,9 +94,9 @@ class Context:
 
     @contextlib.contextmanager
     def serving(self, kind, name):
-        """A fresh member on an empty directory, healthy; gone with its data at the end."""
+        """A fresh member, or cluster, on an empty directory, healthy; gone with its data at the end."""
         folder = tempfile.mkdtemp(dir=self.folder)
-        binary = self.etcd if kind is servers.Etcd else self.leasehold
+        binary = self.etcd if kind in (servers.Etcd, servers.EtcdCluster) else self.leasehold
         server = kind(name, binary, os.path.join(folder, name.replace(" ", "-")), self.identity)
         try:
             server.await_health()
@@ -102,9 +108,12 @@ class Context:
     def compare(self, chosen, prepare, what="load"):
         """Runs loads on etcd and on leasehold by turns and prints them side by side."""
         with self.serving(servers.Etcd, "etcd") as etcd, self.serving(servers.Leasehold, "leasehold") as leasehold:
-            for server in (etcd, leasehold):
-                prepare(server)
-            tables.print_comparison(sampling.measure([etcd, leasehold], chosen, self.rounds), what)
+            self.compare_both([etcd, leasehold], chosen, prepare, what)
+
+    def compare_both(self, both, chosen, prepare, what):
+        for server in both:
+            prepare(server)
+        tables.print_comparison(sampling.measure(both, chosen, self.rounds), what)
 
 
 # ---- The sections ----------------------------------------------------------------------------------------------------
@@ -164,9 +173,28 @@ def hits(context):
     return run if chosen else None
 
 
+def cluster(context):
+    if "cluster" not in context.names:
+        return None
+    chosen = loads.cluster(context.tool, context.seconds, context.tls)
+
+    def run():
+        with context.serving(servers.EtcdCluster, "etcd") as etcd, \
+                context.serving(servers.LeaseholdCluster, "leasehold") as leasehold:
+            both = [etcd, leasehold]
+            before = [server.leader_changes() for server in both]
+            context.compare_both(both, chosen, loads.prepare, "load on three members")
+            changes = [server.leader_changes() - seen for server, seen in zip(both, before)]
+        if any(changes):
+            print("\nThe leader changed meanwhile: "
+                  + ", ".join(f"{server.name} {number} ×" for server, number in zip(both, changes)) + ".")
+
+    return run
+
+
 SECTIONS = {
     "requests": requests, "callers": callers, "leases": leases, "storm": whole("storm", storm),
-    "footprint": whole("footprint", footprint), "watch": watch, "hits": hits}
+    "footprint": whole("footprint", footprint), "watch": watch, "hits": hits, "cluster": cluster}
 
 # What the figures of a section are held against.
 TARGETS = {
@@ -208,7 +236,8 @@ def main():
         if chosen.tls and not context.tool:
             raise SystemExit("--tls needs etcd's benchmark tool")
         print(f"`{command()}`\n")
-        print(f"One member{', mutual TLS' if chosen.tls else ', cleartext'}, loopback; {tables.machine()}; medians of "
+        members = "Three members" if context.names == ["cluster"] else "One member"
+        print(f"{members}{', mutual TLS' if chosen.tls else ', cleartext'}, loopback; {tables.machine()}; medians of "
               f"{context.rounds} round{'s' if context.rounds > 1 else ''} of about {context.seconds:g} s, storms and "
               f"footprints once; load average before {os.getloadavg()[0]:.1f}"
               + ("" if context.tool else "; without etcd's benchmark tool, which cannot be built here") + ".",
@@ -223,7 +252,8 @@ def main():
             # One that fails must not take the others' figures along.
             try:
                 measured()
-                print(f"\nTarget: {TARGETS[name]}.")
+                if name in TARGETS:
+                    print(f"\nTarget: {TARGETS[name]}.")
             except (Exception, SystemExit) as problem:
                 traceback.print_exc(file=sys.stderr)
                 print(f"{name}: not measured: {problem}")

@@ -18,18 +18,27 @@ class Outcome:
 
 
 def run(command):
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)}\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
-    return done.stdout
+    return run_together([command])[0]
+
+
+def run_together(commands):
+    """All at once; the output of each."""
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+               for command in commands]
+    ended = [process.communicate() for process in running]
+    for command, process, (output, errors) in zip(commands, running, ended):
+        if process.returncode != 0:
+            raise SystemExit(f"{' '.join(command)}\n{output[-1000:]}{errors[-1000:]}")
+    return [output for output, _ in ended]
 
 
 # ---- etcd's benchmark tool -------------------------------------------------------------------------------------------
 
 def benchmark(tool, server, connections, callers, total, arguments, may_refuse=False):
-    """`may_refuse`: a server that answers "too many requests" is part of the figure and no failure."""
-    command = [tool, f"--endpoints={server.url if server.identity else server.address}", f"--conns={connections}",
-               f"--clients={callers}", "--precise"]
+    """Connection after connection goes to the server's URLs in turn. `may_refuse`: a server that answers "too many
+    requests" is part of the figure and no failure."""
+    endpoints = ",".join(url if server.identity else url.removeprefix("http://") for url in server.urls())
+    command = [tool, f"--endpoints={endpoints}", f"--conns={connections}", f"--clients={callers}", "--precise"]
     if server.identity:
         command += server.identity.client_flags()
     text = run([*command, *arguments, f"--total={total}"])
@@ -70,17 +79,23 @@ def milliseconds(seconds):
 
 
 def h2load_grpc(server, method, body, seconds, connections, streams, least_answer_bytes, messages=1):
-    """`least_answer_bytes`: what a good answer has at least; a refusal has an empty body and status 200 all the same."""
+    """`least_answer_bytes`: what a good answer has at least; a refusal has an empty body and status 200 all the same.
+    Where the server has several URLs each has an equal part of the connections, by an h2load of its own."""
+    urls = server.urls()
     with tempfile.NamedTemporaryFile() as file:
         file.write(body)
         file.flush()
-        text = run(["h2load", "-D", milliseconds(seconds), "-c", str(connections), "-m", str(streams), "-d", file.name,
-                    "-H", "content-type: application/grpc", "-H", "te: trailers", server.url + method])
-    done = succeeded(server, method, text)
-    data = int(re.search(r"\((\d+)\) data", text)[1])
-    if data < done * least_answer_bytes:
-        raise SystemExit(f"{server.name} refuses {method}: {data} bytes in {done} answers")
-    return Outcome(done * messages, seconds)
+        texts = run_together([
+            ["h2load", "-D", milliseconds(seconds), "-c", str(connections // len(urls)), "-m", str(streams), "-d",
+             file.name, "-H", "content-type: application/grpc", "-H", "te: trailers", url + method] for url in urls])
+    count = 0
+    for text in texts:
+        done = succeeded(server.name, method, text)
+        data = int(re.search(r"\((\d+)\) data", text)[1])
+        if data < done * least_answer_bytes:
+            raise SystemExit(f"{server.name} refuses {method}: {data} bytes in {done} answers")
+        count += done
+    return Outcome(count * messages, seconds)
 
 
 def h2load_hits(port, paths, body, seconds, connections):

@@ -6,6 +6,7 @@ import generators
 import leases as leases_with_keys
 import pipelined
 import redis_peer
+import servers
 import tables
 import tools
 from generators import field, frame
@@ -16,6 +17,10 @@ LEASE = 7_000_001
 LEASE_SECONDS = 86_400
 
 BATCH_KEYS = 1_000
+
+# As etcd's tool is told them.
+PUT = ["put", "--key-size=16", "--val-size=64", "--key-space-size=100000"]
+TRANSACTION = ["txn-put", "--key-size=16", "--val-size=64", "--key-space-size=100000", "--txn-ops=10"]
 
 
 class Load:
@@ -46,27 +51,25 @@ def against_etcd(tool, seconds, tls):
     return loads + by_h2load(seconds)
 
 
+def tool_load(tool, name, connections, callers, total, arguments, at=lambda server: server):
+    """`at`: the member of a cluster that has the load, instead of all of them."""
+    return Load(name, lambda server: generators.benchmark(
+        tool, at(server), connections, callers, max(1, int(total)), arguments))
+
+
 def by_tool(tool, seconds):
-    put = ["put", "--key-size=16", "--val-size=64", "--key-space-size=100000"]
-    transaction = ["txn-put", "--key-size=16", "--val-size=64", "--key-space-size=100000", "--txn-ops=10"]
-
-    def load(name, connections, callers, per_second, arguments):
-        return Load(name, lambda server: generators.benchmark(
-            tool, server, connections, callers, max(1, int(per_second * seconds)), arguments))
-
     # The tool takes a number of requests: about what etcd does in this time.
     return [
-        load("put, 1,000 callers", 100, 1_000, 17_000, put),
-        load("put, 1 caller", 1, 1, 2_000, put),
-        load("txn of 10 puts, 100 callers", 10, 100, 4_000, transaction),
+        tool_load(tool, "put, 1,000 callers", 100, 1_000, 17_000 * seconds, PUT),
+        tool_load(tool, "put, 1 caller", 1, 1, 2_000 * seconds, PUT),
+        tool_load(tool, "txn of 10 puts, 100 callers", 10, 100, 4_000 * seconds, TRANSACTION),
     ]
 
 
 def reads_by_tool(tool, seconds):
     def load(name, consistency):
-        return Load(name, lambda server: generators.benchmark(
-            tool, server, 100, 1_000, int(8_000 * seconds),
-            ["range", KEY.decode(), f"--consistency={consistency}"]))
+        return tool_load(tool, name, 100, 1_000, 8_000 * seconds,
+                         ["range", KEY.decode(), f"--consistency={consistency}"])
 
     return [load("range, linearizable", "l"), load("range, serializable", "s")]
 
@@ -76,18 +79,19 @@ def grpc(name, method, body, seconds, connections, streams, least_answer_bytes, 
         server, method, body, seconds, connections, streams, least_answer_bytes, messages))
 
 
-def by_h2load(seconds):
+def by_h2load(seconds, connections=8, pipelined_connections=2, pipelined_keepalives=1_000):
     answer = len(VALUE)
     keepalive = frame(field(1, LEASE))
-    pipelined_keepalives = 1_000
     return [
-        grpc("range, linearizable", "/etcdserverpb.KV/Range", frame(field(1, KEY)), seconds, 8, 100, answer),
-        grpc("range, serializable", "/etcdserverpb.KV/Range", frame(field(1, KEY) + field(7, 1)), seconds, 8, 100,
-             answer),
-        grpc("lease grant", "/etcdserverpb.Lease/LeaseGrant", frame(field(1, LEASE_SECONDS)), seconds, 8, 100, 10),
-        grpc("keepalive, a stream each", "/etcdserverpb.Lease/LeaseKeepAlive", keepalive, seconds, 8, 100, 10),
-        grpc("keepalive, 20 streams, pipelined", "/etcdserverpb.Lease/LeaseKeepAlive",
-             keepalive * pipelined_keepalives, seconds, 2, 10, 10 * pipelined_keepalives,
+        grpc("range, linearizable", "/etcdserverpb.KV/Range", frame(field(1, KEY)), seconds, connections, 100, answer),
+        grpc("range, serializable", "/etcdserverpb.KV/Range", frame(field(1, KEY) + field(7, 1)), seconds, connections,
+             100, answer),
+        grpc("lease grant", "/etcdserverpb.Lease/LeaseGrant", frame(field(1, LEASE_SECONDS)), seconds, connections, 100,
+             10),
+        grpc("keepalive, a stream each", "/etcdserverpb.Lease/LeaseKeepAlive", keepalive, seconds, connections, 100,
+             10),
+        grpc(f"keepalive, {pipelined_connections * 10} streams, pipelined", "/etcdserverpb.Lease/LeaseKeepAlive",
+             keepalive * pipelined_keepalives, seconds, pipelined_connections, 10, 10 * pipelined_keepalives,
              messages=pipelined_keepalives),
     ]
 
@@ -98,15 +102,40 @@ def callers(tool, seconds):
     """The same puts by ever more callers: neither server may fall off."""
     if not tool:
         return []
-    put = ["put", "--key-size=16", "--val-size=64", "--key-space-size=100000"]
 
     def load(number):
         # At least five puts each, or the start of the callers is what is measured.
         total = max(int(17_000 * seconds), 5 * number)
         return Load(f"put, {number:,} callers on 100 connections", lambda server: generators.benchmark(
-            tool, server, 100, number, total, put, may_refuse=True))
+            tool, server, 100, number, total, PUT, may_refuse=True))
 
     return [load(number) for number in (100, 1_000, 10_000)]
+
+
+# ---- Three members ---------------------------------------------------------------------------------------------------
+
+# An etcd that does not lead asks the leader about each keepalive by itself. A call under way when the time is over does
+# not count: short ones, or what it had done would be missing.
+CLUSTER_PIPELINED_KEEPALIVES = 50
+
+
+def cluster(tool, seconds, tls):
+    """The connections are shared out evenly among the members. One caller has one: to the leader, and to another."""
+    loads = []
+    if tool:
+        loads += [
+            tool_load(tool, "put, 1,000 callers", 100, 1_000, 12_000 * seconds, PUT),
+            tool_load(tool, "put, 1 caller, to the leader", 1, 1, 1_000 * seconds, PUT, servers.Cluster.leader),
+            tool_load(tool, "put, 1 caller, to a follower", 1, 1, 1_000 * seconds, PUT, servers.Cluster.follower),
+            tool_load(tool, "txn of 10 puts, 100 callers", 12, 100, 2_000 * seconds, TRANSACTION),
+        ]
+        if tls:
+            return [
+                *loads, *reads_by_tool(tool, seconds),
+                # Each caller is granted a lease first: few callers.
+                tool_load(tool, "keepalive, a stream each, 100 callers", 12, 100, 5_000 * seconds, ["lease-keepalive"]),
+            ]
+    return loads + by_h2load(seconds, 9, 3, CLUSTER_PIPELINED_KEEPALIVES)
 
 
 # ---- Leases by the thousand ------------------------------------------------------------------------------------------

@@ -45,6 +45,11 @@ class Identity:
         return ["--cert-file", self.path("node.crt"), "--key-file", self.path("node.key"), "--client-cert-auth",
                 "--trusted-ca-file", self.path("ca.crt")]
 
+    def peer_flags(self):
+        """Mutual TLS between members."""
+        return ["--peer-cert-file", self.path("node.crt"), "--peer-key-file", self.path("node.key"),
+                "--peer-client-cert-auth", "--peer-trusted-ca-file", self.path("ca.crt")]
+
     def client_flags(self):
         """As etcd's benchmark tool takes them."""
         return ["--cacert", self.path("ca.crt"), "--cert", self.path("client.crt"), "--key", self.path("client.key")]
@@ -56,12 +61,15 @@ class Identity:
 
 
 class Server:
-    """One member on a data directory of its own."""
+    """One member on a data directory of its own. `peers`: the peer URLs of all members of its cluster by their names;
+    without them it is alone."""
 
-    def __init__(self, name, binary, folder, identity):
+    def __init__(self, name, binary, folder, identity, member="n0", peers=None):
         self.name = name
         self.folder = folder
         self.identity = identity
+        self.member = member
+        self.peers = peers
         self.port = free_port()
         self.binary = binary
         os.makedirs(folder)
@@ -82,10 +90,20 @@ class Server:
     def url(self):
         return f"{'https' if self.identity else 'http'}://{self.address}"
 
+    def urls(self):
+        """Where the load goes."""
+        return [self.url]
+
     def common_arguments(self):
-        arguments = ["--name", "n0", "--data-dir", os.path.join(self.folder, "data"), "--listen-client-urls", self.url,
-                     "--advertise-client-urls", self.url]
+        arguments = ["--name", self.member, "--data-dir", os.path.join(self.folder, "data"),
+                     "--listen-client-urls", self.url, "--advertise-client-urls", self.url]
         return arguments + (self.identity.server_flags() if self.identity else [])
+
+    def cluster_arguments(self, peers):
+        own = peers[self.member]
+        arguments = ["--listen-peer-urls", own, "--initial-advertise-peer-urls", own, "--initial-cluster",
+                     ",".join(f"{member}={url}" for member, url in peers.items())]
+        return arguments + (self.identity.peer_flags() if own.startswith("https:") else [])
 
     def await_health(self):
         deadline = time.monotonic() + START_SECONDS
@@ -93,7 +111,7 @@ class Server:
             try:
                 if self.is_ready():
                     return
-            except OSError:
+            except (OSError, RuntimeError):
                 pass
             if self.process.poll() is not None or time.monotonic() > deadline:
                 tail = open(self.log_path, errors="replace").read()[-2000:]
@@ -193,14 +211,13 @@ ROOM = ["--quota-backend-bytes", str(16 << 30)]
 
 class Etcd(Server):
     def arguments(self):
-        peer = f"http://127.0.0.1:{free_port()}"
-        return [*self.common_arguments(), *ROOM, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-                "--initial-cluster", f"n0={peer}", "--log-level", "warn"]
+        peers = self.peers or {self.member: f"http://127.0.0.1:{free_port()}"}
+        return [*self.common_arguments(), *ROOM, *self.cluster_arguments(peers), "--log-level", "warn"]
 
 
 class Leasehold(Server):
     def arguments(self):
-        return ["node", *self.common_arguments(), *ROOM]
+        return ["node", *self.common_arguments(), *ROOM, *(self.cluster_arguments(self.peers) if self.peers else [])]
 
 
 class LeaseholdWithSidecar(Server):
@@ -222,3 +239,66 @@ class LeaseholdWithSidecar(Server):
             if line.split("{")[0].split(" ")[0] == name:
                 total += float(line.rsplit(" ", 1)[1])
         return total
+
+
+MEMBERS = 3
+
+
+class Cluster:
+    """Members of one kind on this machine, under load as one server. `identity`: mutual TLS between them too."""
+
+    def __init__(self, name, binary, folder, identity):
+        self.name = name
+        self.identity = identity
+        scheme = "https" if identity else "http"
+        peers = {f"n{number}": f"{scheme}://127.0.0.1:{free_port()}" for number in range(MEMBERS)}
+        self.members = [self.kind(f"{name} {member}", binary, os.path.join(folder, member), identity, member, peers)
+                        for member in peers]
+
+    def await_health(self):
+        for member in self.members:
+            member.await_health()
+
+    def leader(self):
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            leaders = [member for member in self.members if member.gauges()["etcd_server_is_leader"]]
+            if len(leaders) == 1:
+                return leaders[0]
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{self.name}: {len(leaders)} leaders")
+            time.sleep(0.05)
+
+    def follower(self):
+        leader = self.leader()
+        return next(member for member in self.members if member is not leader)
+
+    def urls(self):
+        """All members', the leader's first: a load of one connection goes there."""
+        leader = self.leader()
+        return [leader.url, *(member.url for member in self.members if member is not leader)]
+
+    def call(self, method, message):
+        return self.leader().call(method, message)
+
+    def cpu_seconds(self):
+        return sum(member.cpu_seconds() for member in self.members)
+
+    def leader_changes(self):
+        """The most that a member has seen, the first election among them."""
+        return int(max(member.gauges()["etcd_server_leader_changes_seen_total"] for member in self.members))
+
+    def stop(self):
+        # All of them at once: one that is left would look for a leader first.
+        for member in self.members:
+            member.process.terminate()
+        for member in self.members:
+            member.stop()
+
+
+class EtcdCluster(Cluster):
+    kind = Etcd
+
+
+class LeaseholdCluster(Cluster):
+    kind = Leasehold

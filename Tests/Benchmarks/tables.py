@@ -20,12 +20,16 @@ def latencies(figures):
     return f"; p50 {p50} ms, p99 {p99} ms{refused}"
 
 
+def cpu_time(figures):
+    return f"{figures.cpu_ms:,.0f}" if figures.cpu_ms >= 1_000 else f"{figures.cpu_ms:.3g}"
+
+
 def print_comparison(results, what="load"):
     print(f"| {what} | etcd 3.5.1: rate; CPU ms per 1,000 | leasehold: rate; CPU ms per 1,000 | CPU | rate |")
     print("|---|---|---|---|---|")
     for name, (etcd, own) in results.items():
-        print(f"| {name} | {amount(etcd.rate)}/s; {etcd.cpu_ms:.3g}{latencies(etcd)} "
-              f"| {amount(own.rate)}/s; {own.cpu_ms:.3g}{latencies(own)} "
+        print(f"| {name} | {amount(etcd.rate)}/s; {cpu_time(etcd)}{latencies(etcd)} "
+              f"| {amount(own.rate)}/s; {cpu_time(own)}{latencies(own)} "
               f"| {etcd.cpu_ms / max(own.cpu_ms, 1e-9):.1f} × less | {own.rate / etcd.rate:.2g} × |")
 
 

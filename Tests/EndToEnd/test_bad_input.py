@@ -56,7 +56,7 @@ class Refusals(unittest.TestCase):
         self.node_refused("--cache", "c:ttl=10s,window=9s", naming=["window", "9s"])
         self.node_refused("--cache", "c", "--cache", "c", naming=["c"])
         self.node_refused("--sidecar-api", "127.0.0.1:1", naming=["sidecar-api"])
-        self.node_refused("--initial-cluster", "a=http://127.0.0.1:1,b=http://127.0.0.1:2", naming=["initial-cluster"])
+        self.node_refused("--initial-cluster", "a=http://127.0.0.1:1,b=http://127.0.0.1:2", naming=["initial cluster"])
 
     def test_wrong_yaml(self):
         for text, naming in [

@@ -35,7 +35,6 @@ import Testing
       try #require(stops <= FlipTrial.flipCount)
       try trial.noteStop()
     }
-    system("rm -rf /tmp/engine/trial\(seed); cp -r \(path) /tmp/engine/trial\(seed)")
     let outcomes = try TemporaryDirectory.read("\(path)/outcomes")
     #expect(outcomes.count == FlipTrial.flipCount)
     #expect(outcomes.contains(UInt8(ascii: "r")), "some flip is refused at the start")

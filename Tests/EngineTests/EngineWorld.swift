@@ -109,7 +109,7 @@ struct EngineWorld {
   }
 
   mutating func command() -> Command {
-    switch pick(0..<20) {
+    switch pick(0..<21) {
     case 0..<9: return .put(PutRequest(key(), value(), lease: pick(0..<2) == 0 ? lease() : 0))
     case 9..<12: return .delete(DeleteRequest(.single(key())))
     case 12..<15: return .leaseGrant(id: lease(), ttlMilliseconds: Int64(pick(1_000..<60_000)))
@@ -117,6 +117,7 @@ struct EngineWorld {
     case 16: return .leaseRenew(ids: [lease(), lease()])
     case 17: return .leaseExpire(ids: machine.expiryBatch(at: LeaseClock(milliseconds: milliseconds)).ids)
     case 18: return .delete(DeleteRequest(.from(key())))
+    case 19: return .member(.add(ClusterMember(id: UInt64(pick(1..<9)), peerURLs: ["http://\(pick(0..<99)):2380"])))
     default: return .compact(revision: machine.keyspace.revision - Int64(pick(0..<20)))
     }
   }

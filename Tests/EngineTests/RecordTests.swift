@@ -135,10 +135,10 @@ import Testing
 
   @Test func aHeadOfAnotherFormatIsNamed() {
     var bytes = Self.head.encoded()
-    bytes[4] = 2
+    bytes[4] = 1
     let body = Array(bytes.dropLast(4))
     let sealed = body + withUnsafeBytes(of: CRC32C.checksum(body).littleEndian) { Array($0) }
-    #expect(throws: DecodingFailure.unknownVersion(2)) { try MetaRecord(decoding: sealed) }
+    #expect(throws: DecodingFailure.unknownVersion(1)) { try MetaRecord(decoding: sealed) }
   }
 
   private static let totals: StoredTotals = {
@@ -158,7 +158,14 @@ import Testing
     head: StateHead(
       appliedIndex: 10, appliedTerm: 11, clock: LeaseClock(milliseconds: 12), revision: 13, compactedRevision: -1,
       keyCount: 14, leaseCount: 15, nextOrdinal: 16,
-      alarms: [Alarm(memberID: 1, kind: .noSpace), Alarm(memberID: 2, kind: .corrupt)]))
+      alarms: [Alarm(memberID: 1, kind: .noSpace), Alarm(memberID: 2, kind: .corrupt)],
+      cluster: ClusterState(
+        id: 17,
+        members: [
+          ClusterMember(id: 19, name: "b", peerURLs: ["http://b:2380"], isLearner: true),
+          ClusterMember(id: 18, name: "a", peerURLs: ["http://a:2380"], clientURLs: ["http://a:2379"]),
+        ], membershipBytes: [20, 21]),
+      hash: StateHash(value: 22, checkpoints: [.init(index: 64, hash: 23), .init(index: 128, hash: 24)])))
 
   // MARK: Making versions
 

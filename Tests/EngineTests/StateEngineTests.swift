@@ -105,21 +105,34 @@ import Testing
     #expect(world.machine.encoded().count == state.count)
   }
 
-  @Test func anotherStateTakesThePlaceOfAll() throws {
-    var world = try EngineWorld(seed: 5)
-    world.live(entries: 200)
-    try world.commit()
-    var other = try EngineWorld(seed: 6)
-    other.live(entries: 100)
-    var received = try StateMachine(decoding: other.machine.encoded())
-    received.recordChanges()
-    let state = received.encoded()
-    let commit = try world.engine.replace(with: received.cut())
-    _ = received.rebase(
-      onto: commit.archive, below: commit.belowOrdinal, archivedBytes: commit.archivedBytes)
-    #expect(received.encoded() == state)
-    received = StateMachine()
-    #expect(try world.stateAfterKill() == state)
+  // MARK: Genesis
+
+  private static let genesis = StateMachine.genesis(
+    clusterID: 5, members: [ClusterMember(id: 7, name: "a", peerURLs: ["http://a:2380"])], membershipBytes: [1, 2])
+
+  @Test func aNewClustersMemberBeginsWithItsGenesis() throws {
+    let place = TemporaryDirectory()
+    let options = EngineOptions(unsafeNoSync: true)
+    // What a crash in the middle of the first start leaves.
+    try TemporaryDirectory.write([UInt8](repeating: 0, count: 10_000), to: "\(place.path)/next.mdb")
+    let other = StateMachine.genesis(clusterID: 6, members: [], membershipBytes: [])
+    for genesis in [Self.genesis, other, nil] {
+      let (engine, machine) = try StateEngine.open(directory: place.path, options: options, genesis: genesis)
+      #expect(machine.encoded() == Self.genesis.encoded(), "the first one holds")
+      #expect((machine.appliedIndex, machine.appliedTerm, machine.cluster.id) == (1, 1, 5))
+      engine.close()
+    }
+    #expect(try StateVerification.verify(directory: place.path).cluster == Self.genesis.cluster)
+  }
+
+  @Test func aMemberThatJoinsBeginsWithNothing() throws {
+    let place = TemporaryDirectory()
+    let options = EngineOptions(unsafeNoSync: true)
+    for genesis in [nil, Self.genesis] {
+      let (engine, machine) = try StateEngine.open(directory: place.path, options: options, genesis: genesis)
+      #expect((machine.appliedIndex, machine.cluster.id) == (0, 0))
+      engine.close()
+    }
   }
 
   // MARK: Space

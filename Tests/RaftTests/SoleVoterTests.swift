@@ -6,8 +6,8 @@ import Testing
 struct SoleVoterTests {
   private func fresh(recovered: HardState = HardState(), entries: [Entry] = []) -> RaftCore {
     RaftCore(
-      configuration: Configuration(id: 1, voters: [1], maxBacklogBytes: 1_000), recovered: recovered,
-      log: (snapshotIndex: 0, snapshotTerm: 0, entries: entries), now: Instant(milliseconds: 0))
+      configuration: Configuration(id: 1, maxBacklogBytes: 1_000), membership: Membership(voters: [1]),
+      recovered: recovered, log: (snapshotIndex: 0, snapshotTerm: 0, entries: entries), now: Instant(milliseconds: 0))
   }
 
   @Test func leadsAfterTheFirstStepAndCommitsWhenDurable() {

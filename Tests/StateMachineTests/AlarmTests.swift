@@ -1,6 +1,7 @@
 import Keyspace
 import Primitives
 import StateMachine
+import TestSupport
 import Testing
 
 @Suite("Alarms are part of the state and forbid what etcd's forbid")

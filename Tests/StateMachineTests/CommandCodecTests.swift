@@ -29,11 +29,34 @@ struct CommandCodecTests {
       commands: [.put(PutRequest("key", "v", lease: 258)), .leaseRenew(ids: [1]), .tick])
     #expect(
       batch.encoded() == [
-        1, 200, 1, 3,
+        2, 200, 1, 0, 3,
         1, 8, 3, 0x6b, 0x65, 0x79, 1, 0x76, 2, 1, 0, 0, 0, 0, 0, 0,
         7, 1, 1, 0, 0, 0, 0, 0, 0, 0,
         10,
       ])
+  }
+
+  @Test("names the origins of forwarded commands in a format that does not change by accident")
+  func goldenOrigins() {
+    let origin = ProposalOrigin(memberID: 0x0102, session: 3, sequence: 300)
+    let batch = CommandBatch(
+      clock: .zero, commands: [.tick, .tick, .tick], origins: [ForwardedPart(origin: origin, commandCount: 2)])
+    #expect(
+      batch.encoded() == [
+        2, 0,
+        1, 2, 1, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0xac, 2, 2,
+        3, 10, 10, 10,
+      ])
+  }
+
+  @Test(
+    "refuses origins of more commands than there are, and of none", arguments: [[4], [2, 2], [3, 1], [0], [1, 0]])
+  func originsThatDoNotFit(counts: [Int]) {
+    let origin = ProposalOrigin(memberID: 1, session: 2, sequence: 3)
+    let batch = CommandBatch(
+      clock: .zero, commands: [.tick, .tick, .tick],
+      origins: counts.map { ForwardedPart(origin: origin, commandCount: $0) })
+    #expect(throws: DecodingFailure.self) { try CommandBatch(decoding: batch.encoded()[...]) }
   }
 
   @Test("refuses every prefix of a batch, and bytes behind it")
@@ -52,7 +75,7 @@ struct CommandCodecTests {
 
   @Test("refuses the version of a newer build by its name")
   func newerVersion() {
-    #expect(throws: DecodingFailure.unknownVersion(2)) { try CommandBatch(decoding: [2, 0, 0]) }
+    #expect(throws: DecodingFailure.unknownVersion(3)) { try CommandBatch(decoding: [3, 0, 0, 0]) }
   }
 
   @Test("reads transactions as deep as the limit and refuses deeper ones without going down")
@@ -63,8 +86,8 @@ struct CommandCodecTests {
     let deepest = CommandBatch(clock: .zero, commands: [.transaction(nested(Limits.maxTransactionDepth))])
     #expect(try CommandBatch(decoding: deepest.encoded()[...]) == deepest)
 
-    // version, clock, one command: a transaction without comparisons whose first operation is a transaction …
-    let bottomless: [UInt8] = [1, 0, 1, 3] + (0..<100_000).flatMap { _ in [0, 1, 4] as [UInt8] }
+    // version, clock, no origins, one command: a transaction without comparisons whose first operation is a transaction …
+    let bottomless: [UInt8] = [2, 0, 0, 1, 3] + (0..<100_000).flatMap { _ in [0, 1, 4] as [UInt8] }
     #expect(throws: DecodingFailure.self) { try CommandBatch(decoding: bottomless[...]) }
   }
 

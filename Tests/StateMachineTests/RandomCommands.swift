@@ -91,7 +91,7 @@ struct RandomCommands {
   }
 
   mutating func command() -> Command {
-    switch Int.random(in: 0..<11, using: &random) {
+    switch Int.random(in: 0..<13, using: &random) {
     case 0: .put(put())
     case 1: .delete(delete())
     case 2: .transaction(transaction(depth: 3))
@@ -108,11 +108,44 @@ struct RandomCommands {
       .alarm(
         flag() ? .activate : .deactivate,
         Alarm(memberID: UInt64(bitPattern: number()), kind: flag() ? .noSpace : .corrupt))
+    case 10: .member(memberChange())
+    case 11: .clusterVersion(ClusterVersion(major: UInt32.random(in: 0...9, using: &random), minor: .max))
     default: .tick
     }
   }
 
+  mutating func memberChange() -> MemberChange {
+    let id = UInt64(bitPattern: number())
+    switch Int.random(in: 0..<5, using: &random) {
+    case 0:
+      return .add(
+        ClusterMember(id: id, name: "n\(id)", peerURLs: urls(), clientURLs: urls(), isLearner: flag()))
+    case 1: return .remove(id: id)
+    case 2: return .update(id: id, peerURLs: urls())
+    case 3: return .promote(id: id)
+    default: return .publish(id: id, name: "grün", clientURLs: urls())
+    }
+  }
+
+  mutating func urls() -> [String] { several(upTo: 2) { "http://h:\($0.number())" } }
+
   mutating func batch() -> CommandBatch {
-    CommandBatch(clock: LeaseClock(milliseconds: number()), commands: several(upTo: 6) { $0.command() })
+    let commands = several(upTo: 6) { $0.command() }
+    return CommandBatch(
+      clock: LeaseClock(milliseconds: number()), commands: commands, origins: origins(of: commands.count))
+  }
+
+  /// Parts that cover some of the first commands, often none.
+  mutating func origins(of commandCount: Int) -> [ForwardedPart] {
+    var rest = flag() ? 0 : commandCount
+    var parts: [ForwardedPart] = []
+    while rest > 0, flag() {
+      let count = Int.random(in: 1...rest, using: &random)
+      let origin = ProposalOrigin(
+        memberID: UInt64(bitPattern: number()), session: random.next(), sequence: UInt64(bitPattern: number()))
+      parts.append(ForwardedPart(origin: origin, commandCount: count))
+      rest -= count
+    }
+    return parts
   }
 }

@@ -1,6 +1,7 @@
 import Keyspace
 import Primitives
 import StateMachine
+import TestSupport
 import Testing
 
 @Suite("A snapshot of the state")
@@ -9,6 +10,9 @@ struct StateMachineSnapshotTests {
     var log = Log()
     log.at(
       123, .grant(1, 60_000), .grant(2, 5), .put("a", lease: 1), .put("b", lease: 1), .put("c"), .put("a", lease: 1))
+    log.at(124, .member(.add(ClusterMember(id: 5, peerURLs: ["http://a:2380"]))), .member(.remove(id: 5)))
+    log.at(125, .member(.add(ClusterMember(id: 6, peerURLs: ["http://b:2380"], isLearner: true))))
+    log.machine.applyMembership([1, 2, 3])
     log.machine.skip(index: 9, term: 4)
     return log
   }
@@ -19,9 +23,12 @@ struct StateMachineSnapshotTests {
     let restored = try StateMachine(decoding: log.machine.encoded())
     #expect(restored.appliedIndex == 9)
     #expect(restored.appliedTerm == 4)
-    #expect(restored.clock == LeaseClock(milliseconds: 123))
+    #expect(restored.clock == LeaseClock(milliseconds: 125))
     #expect(restored.remainingMilliseconds(of: 1, at: LeaseClock(milliseconds: 1_123)) == 59_000)
-    #expect(restored.remainingMilliseconds(of: 2, at: restored.clock) == 5)
+    #expect(restored.remainingMilliseconds(of: 2, at: restored.clock) == 3)
+    #expect(restored.cluster == log.machine.cluster && restored.cluster.membershipBytes == [1, 2, 3])
+    #expect(restored.cluster.members.map(\.id) == [6] && restored.cluster.removedMembers == [5])
+    #expect(restored.hash == log.machine.hash)
     #expect(restored.keys(of: 1) == ["a", "b"])
     #expect(restored.expiryBatch(at: LeaseClock(milliseconds: 128)).ids == [2])
     #expect(restored.encoded() == log.machine.encoded())

@@ -1,6 +1,7 @@
 import Keyspace
 import Primitives
 import StateMachine
+import TestSupport
 import Testing
 
 /// What a client would believe about deadlines from the answers alone.
@@ -90,6 +91,7 @@ struct StateMachineModelTests {
       let results = first.apply(batch)
       #expect(second.apply(batch) == results)
       #expect(first.events == second.events)
+      #expect(first.machine.hash == second.machine.hash)
       if step % 37 == 0 { second.machine = try StateMachine(decoding: second.machine.encoded()) }
       #expect(
         try first.machine.keyspace.hash(at: first.machine.keyspace.revision)

@@ -13,7 +13,7 @@ struct Workload {
   mutating func put() -> PutRequest { PutRequest(key(), Bytes("v\(clock)"), lease: leaseOrNone()) }
 
   mutating func command() -> Command {
-    switch Int.random(in: 0..<14, using: &random) {
+    switch Int.random(in: 0..<16, using: &random) {
     case 0...3: return .put(put())
     case 4: return .delete(key())
     case 5: return .delete(DeleteRequest(.halfOpen(start: "key1", end: key())))
@@ -33,7 +33,22 @@ struct Workload {
         request: TransactionRequest(
           comparisons: [Comparison(.single(key()), .equal, .createRevision(0))],
           success: [.put(PutRequest(key(), "g", lease: id))]))
+    case 13: return .member(memberChange())
+    case 14: return .clusterVersion(ClusterVersion(major: 3, minor: UInt32.random(in: 4...7, using: &random)))
     default: return .tick
+    }
+  }
+
+  mutating func memberChange() -> MemberChange {
+    let id = UInt64.random(in: 1...40, using: &random)
+    let url = "http://\(Int.random(in: 0..<30, using: &random)):2380"
+    switch Int.random(in: 0..<6, using: &random) {
+    case 0, 1:
+      return .add(ClusterMember(id: id, peerURLs: [url], isLearner: Bool.random(using: &random)))
+    case 2: return .remove(id: id)
+    case 3: return .update(id: id, peerURLs: [url, "https://\(clock)"])
+    case 4: return .promote(id: id)
+    default: return .publish(id: id, name: "n\(id)", clientURLs: [url])
     }
   }
 

@@ -1,6 +1,7 @@
 import LogFormat
 import Primitives
 import Storage
+import TestSupport
 import Testing
 
 /// What a log should contain, told by the requests alone.

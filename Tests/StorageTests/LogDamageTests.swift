@@ -1,6 +1,7 @@
 import LogFormat
 import Primitives
 import Storage
+import TestSupport
 import Testing
 
 private let options = LogOptions(segmentBytes: 4_096)
@@ -85,6 +86,17 @@ struct LogDamageTests {
     #expect(try open(disk, base: base).1.records == records(81...90, bytes: 150))
     for name in try segments(disk) { try disk.remove("\(directory)/wal/\(name)") }
     #expect(throws: StorageError.self) { try open(disk, base: base) }
+  }
+
+  @Test("A new cluster's state has no log yet: it begins behind it, whenever the first start is cut short")
+  func genesis() throws {
+    let disk = SimulatedDisk()
+    for _ in 0..<2 { #expect(try open(disk, base: .genesis).1.records.isEmpty) }
+    let (log, recovered) = try open(disk, base: .genesis)
+    #expect(recovered.vote.term <= 1)
+    try log.append([LogAppend(vote: PersistentVote(term: 2, vote: 7, commit: 1), records: records(2...9, term: 2))])
+    let (_, again) = try open(disk, base: .genesis)
+    #expect(again.records == records(2...9, term: 2) && again.vote.vote == 7)
   }
 
   @Test("A log that ends before the stored state, or disagrees with it, restarts behind it and stays so")

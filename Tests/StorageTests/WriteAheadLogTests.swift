@@ -2,6 +2,7 @@ import LogFormat
 import Primitives
 import Storage
 import Synchronization
+import TestSupport
 import Testing
 
 #if canImport(Glibc)

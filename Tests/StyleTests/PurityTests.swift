@@ -12,6 +12,7 @@ struct PurityTests {
     "LogFormat": ["Primitives"],
     "StateMachine": ["Primitives", "Keyspace", "Leases"],
     "SidecarCore": ["Primitives", "Keyspace", "DequeModule"],
+    "PeerProtocol": ["Primitives", "Raft", "StateMachine", "Leases"],
   ]
 
   /// Files that may see the C library, for comparing and copying memory, and nothing else of it.

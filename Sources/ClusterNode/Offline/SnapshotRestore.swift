@@ -9,7 +9,9 @@ import Storage
   import Musl
 #endif
 
-/// Makes a new member's data directory out of a snapshot file: a new cluster with the old one's keys and leases.
+/// Makes a new member's data directory out of a snapshot file: a new cluster with the old one's keys and leases. Done on
+/// each of its first members with the same file, token and list of members, it makes the same state everywhere, from which
+/// they begin together.
 ///
 /// All is written to `<data-dir>.restoring` beside the place where it belongs, synced, and renamed. A crash at any point
 /// before the rename leaves that folder and no data directory, so no member can start from half a state; one after it
@@ -33,7 +35,7 @@ package struct SnapshotRestore {
   private let revisionBump: Int64
 
   /// - Parameters:
-  ///   - configuration: the new member's: its name, data directory, cluster token and peer URLs.
+  ///   - configuration: the new member's: its name, data directory and initial cluster, which it is among.
   ///   - revisionBump: by how much the revision moves on, so that clients which have seen revisions beyond the
   ///     snapshot's never see one of them twice with another content; all history before it counts as compacted. 0: not
   ///     at all.
@@ -63,7 +65,7 @@ package struct SnapshotRestore {
     try OfflineFailure.wrap { () throws(DiskFailure) in try POSIXDisk().createDirectory(place) }
     let directory = try OfflineFailure.wrap { () throws(StorageError) in try DataDirectory.open(path: place) }
     defer { directory.close() }
-    let identity = MemberIdentity.derived(from: configuration)
+    let identity = configuration.newIdentity
     try OfflineFailure.wrap { () throws(StorageError) in try directory.establish(identity) }
     // Nothing needs to be durable before the end, where the environment is synced as a whole.
     let (engine, _) = try OfflineFailure.wrap { () throws(StorageError) in
@@ -76,7 +78,7 @@ package struct SnapshotRestore {
     if revisionBump > 0, !machine.bumpRevision(by: revisionBump) {
       throw OfflineFailure("--bump-revision \(revisionBump) leads beyond the largest revision there is")
     }
-    machine.beginNewLog()
+    machine.beginCluster(configuration.initialCluster.clusterState)
     while machine.advanceCompaction(maxKeys: Self.compactedKeysPerStep) {
       if machine.uncommittedBytes >= Self.commitAfterBytes { try commit(&machine, to: engine) }
     }

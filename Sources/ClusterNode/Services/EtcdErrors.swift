@@ -81,6 +81,9 @@ package enum EtcdErrors {
   package static let unhealthy = error(.unavailable, "unhealthy cluster")
   package static let corrupt = error(.dataLoss, "corrupt cluster")
   package static let badLeaderTransferee = error(.failedPrecondition, "bad leader transferee")
+  /// Not among etcd's own texts with a code.
+  package static let leaderTransferTookTooLong = error(
+    .unknown, "request timed out, leader transfer took too long")
 
   /// A request that is not the message it should be, in grpc-go's words.
   static func undecodable(_ reason: any Error, streaming: Bool) -> GRPCStatus {
@@ -93,12 +96,17 @@ package enum EtcdErrors {
     switch error {
     case .noLeader: noLeader
     case .notLeader: notLeader
-    case .leaderChanged: leaderChanged
+    case .badLeaderTransferee: badLeaderTransferee
     case .tooManyRequests: tooManyRequests
     case .requestTooLarge: requestTooLarge
     case .noSpace: noSpace
     case .stopped: stopped
     case .timedOut: timedOut
+    case .timedOutByLeaderFailure: timedOutByLeaderFailure
+    case .membership(.notEnoughStartedMembers): notEnoughStartedMembers
+    case .membership(.unhealthy): unhealthy
+    case .membership(.learnerNotReady): learnerNotReady
+    case .corrupt: corrupt
     }
   }
 
@@ -117,8 +125,38 @@ package enum EtcdErrors {
     case .leaseNotFound: leaseNotFound
     case .leaseExists: leaseExists
     case .leaseTTLTooLarge: leaseTTLTooLarge
+    case .member(let refusal): status(for: refusal)
     case .noSpace: noSpace
     case .corrupt: corrupt
+    }
+  }
+
+  package static func status(for error: MembershipError) -> GRPCStatus {
+    switch error {
+    case .proposal(let error): status(for: error)
+    case .refused(let refusal): status(for: refusal)
+    case .unready(.notEnoughStartedMembers): notEnoughStartedMembers
+    case .unready(.unhealthy): unhealthy
+    case .unready(.learnerNotReady): learnerNotReady
+    }
+  }
+
+  package static func status(for error: TransferError) -> GRPCStatus {
+    switch error {
+    case .badTransferee: badLeaderTransferee
+    case .notLeader: notLeader
+    case .tookTooLong: leaderTransferTookTooLong
+    case .stopped: stopped
+    }
+  }
+
+  package static func status(for refusal: MemberRefusal) -> GRPCStatus {
+    switch refusal {
+    case .memberExists: memberExists
+    case .memberNotFound, .memberRemoved: memberNotFound
+    case .peerURLExists: peerURLExists
+    case .notLearner: memberNotLearner
+    case .tooManyLearners: tooManyLearners
     }
   }
 }

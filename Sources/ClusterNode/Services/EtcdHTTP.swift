@@ -78,7 +78,9 @@ package enum EtcdHTTP {
   ) {
     let verbose = request.parameter("verbose") != nil
     var failures: [Check: String] = [:]
-    if checks.contains(.dataCorruption), node.status.alarms.contains(where: { $0.kind == .corrupt }) {
+    if checks.contains(.dataCorruption),
+      node.isCorrupt || node.status.alarms.contains(where: { $0.kind == .corrupt })
+    {
       failures[.dataCorruption] = "alarm activated: CORRUPT"
     }
     // Reading our own state cannot fail while this code runs.

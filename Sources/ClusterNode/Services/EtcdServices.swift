@@ -81,8 +81,11 @@ final class ServiceContext<Node: NodeHandle>: Sendable {
   /// For answers that are not tied to a revision of their own.
   func headerNow() -> EtcdResponseHeader { header(revision: revision) }
 
-  /// A client may ask, by metadata, not to be served by a member without a leader.
-  func refusal(of call: any GRPCCall) -> GRPCStatus? {
+  /// A learner serves little (etcd's interceptors), and so does a member whose state is not the cluster's. A client may ask, by metadata, not to be served by a member without a
+  /// leader.
+  func refusal(of call: any GRPCCall, onLearners: Bool = false) -> GRPCStatus? {
+    if !onLearners, node.isCorrupt { return EtcdErrors.corrupt }
+    if !onLearners, node.isLearner { return EtcdErrors.notSupportedForLearner }
     guard call.hasMetadata("hasleader", "true"), node.status.leaderID == 0 else { return nil }
     return EtcdErrors.noLeader
   }

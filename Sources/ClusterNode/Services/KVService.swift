@@ -16,7 +16,7 @@ struct KVService<Node: NodeHandle>: Sendable {
   }
 
   func register(into registry: inout GRPCRegistry) {
-    registry.serve("/etcdserverpb.KV/Range", context, range)
+    registry.serve("/etcdserverpb.KV/Range", context, onLearners: true, range)
     registry.serve("/etcdserverpb.KV/Put", context, put)
     registry.serve("/etcdserverpb.KV/DeleteRange", context, deleteRange)
     registry.serve("/etcdserverpb.KV/Txn", context, transact)
@@ -35,6 +35,8 @@ struct KVService<Node: NodeHandle>: Sendable {
     }
     if request.isSerializable {
       answer(request.query, call)
+    } else if context.node.isLearner {
+      call.fail(EtcdErrors.notSupportedForLearner)
     } else {
       context.afterBarrier(call) { answer(request.query, call) }
     }

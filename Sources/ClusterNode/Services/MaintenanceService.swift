@@ -11,7 +11,7 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
   init(_ context: ServiceContext<Node>) { self.context = context }
 
   func register(into registry: inout GRPCRegistry) {
-    registry.serve("/etcdserverpb.Maintenance/Status", context, status)
+    registry.serve("/etcdserverpb.Maintenance/Status", context, onLearners: true, status)
     registry.serve("/etcdserverpb.Maintenance/Alarm", context, alarm)
     registry.serve("/etcdserverpb.Maintenance/Hash", context, hash)
     registry.serve("/etcdserverpb.Maintenance/HashKV", context, hashKV)
@@ -19,7 +19,7 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
     registry.serve("/etcdserverpb.Maintenance/MoveLeader", context, moveLeader)
     let context = context
     registry.register("/etcdserverpb.Maintenance/Snapshot", kind: .serverStream) { call in
-      SnapshotStream(call, context)
+      SnapshotDownload(call, context)
     }
   }
 
@@ -35,6 +35,7 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
     response.raftIndex = status.raftIndex
     response.raftTerm = status.term
     response.raftAppliedIndex = status.appliedIndex
+    response.isLearner = context.node.isLearner
     if status.leaderID == 0 { response.errors = [EtcdErrors.noLeader.message] }
     response.errors += status.alarms.map(\.etcdText)
     reply.succeed(response)
@@ -145,16 +146,20 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
     }
   }
 
-  /// With one member the leader can only stay where it is.
+  /// The leader is asked to give way, as in etcd; to give way to itself is done already.
   @Sendable
   private func moveLeader(_ request: EtcdMoveLeaderRequest, _ reply: UnaryReply<EtcdMoveLeaderResponse>) {
     let status = context.node.status
-    if status.leaderID != status.memberID {
-      reply.fail(EtcdErrors.notLeader)
-    } else if request.targetID != status.memberID {
-      reply.fail(EtcdErrors.badLeaderTransferee)
-    } else {
-      reply.succeed(EtcdMoveLeaderResponse())
+    guard status.leaderID == status.memberID else { return reply.fail(EtcdErrors.notLeader) }
+    guard context.node.members.contains(where: { $0.id == request.targetID && !$0.isLearner }) else {
+      return reply.fail(EtcdErrors.badLeaderTransferee)
+    }
+    guard request.targetID != status.memberID else { return reply.succeed(EtcdMoveLeaderResponse()) }
+    context.node.transferLeadership(to: request.targetID, on: reply.call.eventLoop) { outcome in
+      switch outcome {
+      case .success: reply.succeed(EtcdMoveLeaderResponse())
+      case .failure(let error): reply.fail(EtcdErrors.status(for: error))
+      }
     }
   }
 }

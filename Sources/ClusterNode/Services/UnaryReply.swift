@@ -50,12 +50,13 @@ struct UnaryReply<Response: Message>: Sendable {
 extension GRPCRegistry {
   /// Registers a unary method: refuses what cannot be served, and leaves the rest to `serve`, whose error is that the
   /// request cannot be decoded.
+  /// - Parameter onLearners: a learner serves the method, too, or some of its requests.
   mutating func serve<Failure: Error>(
-    _ path: String, _ context: ServiceContext<some NodeHandle>,
+    _ path: String, _ context: ServiceContext<some NodeHandle>, onLearners: Bool = false,
     _ serve: @escaping @Sendable (ByteBuffer, UnaryCall) throws(Failure) -> Void
   ) {
     unary(path) { message, call in
-      if let refusal = context.refusal(of: call) {
+      if let refusal = context.refusal(of: call, onLearners: onLearners) {
         call.finish(refusal)
         return
       }
@@ -69,10 +70,12 @@ extension GRPCRegistry {
 
   /// As above, by generated messages.
   mutating func serve<Request: Message, Response: Message>(
-    _ path: String, _ context: ServiceContext<some NodeHandle>,
+    _ path: String, _ context: ServiceContext<some NodeHandle>, onLearners: Bool = false,
     _ serve: @escaping @Sendable (Request, UnaryReply<Response>) -> Void
   ) {
-    self.serve(path, context) { message, call in serve(try Request(wire: message), UnaryReply(call: call)) }
+    self.serve(path, context, onLearners: onLearners) { message, call in
+      serve(try Request(wire: message), UnaryReply(call: call))
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 import ClusterNode
+import Primitives
 import Testing
 
 /// When the engine commits: a value, so that no test waits.

@@ -15,6 +15,8 @@ final class FakeEngine: StateStore {
     var defragmentations = 0
     var attempts = 0
     var hasNoSpace = false
+    /// What the first start has made durable.
+    var genesis: StateMachine?
   }
 
   private let contents = Mutex(Contents())
@@ -27,13 +29,28 @@ final class FakeEngine: StateStore {
     set { contents.withLock { $0.hasNoSpace = newValue } }
   }
 
-  /// Opens an empty state on this engine.
+  /// Opens the state that the first start began with, whatever has been committed since.
   var opener: StateStoreOpener {
-    { _, _ throws(StorageError) in
-      var machine = StateMachine()
+    { _, _, genesis throws(StorageError) in
+      var machine = self.contents.withLock { contents in
+        contents.genesis = contents.genesis ?? genesis
+        return contents.genesis ?? StateMachine()
+      }
       machine.recordChanges()
       return (self, machine)
     }
+  }
+
+  func prepareReplacement(fromSnapshotAt path: String) throws(StorageError) -> (PreparedState, StateMachine) {
+    preconditionFailure("a single member is sent no states")
+  }
+
+  func install(_ prepared: PreparedState) throws(StorageError) -> EngineCommit {
+    preconditionFailure("a single member is sent no states")
+  }
+
+  func discard(_ prepared: PreparedState) throws(StorageError) {
+    preconditionFailure("a single member is sent no states")
   }
 
   func commit(_ changes: StateChanges) throws(StorageError) -> EngineCommit {

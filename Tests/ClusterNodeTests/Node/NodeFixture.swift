@@ -6,6 +6,7 @@ import NIOCore
 import NIOPosix
 import Primitives
 import StateMachine
+import Storage
 import Synchronization
 
 /// A real node on a real directory, which may be stopped and opened again.
@@ -57,7 +58,12 @@ final class NodeFixture {
 
   func restart() async throws {
     try await close()
-    opened = try Self.open(directory, configure, openStore)
+    // A child that another test has just forked holds this process's descriptors, the lock's too, until its exec.
+    let isFree = try await eventually {
+      do { opened = try Self.open(directory, configure, openStore) } catch StorageError.locked { return false }
+      return true
+    }
+    guard isFree else { throw StillOpen() }
   }
 
   /// Stops the node, and waits until the last reader has let go of its files.

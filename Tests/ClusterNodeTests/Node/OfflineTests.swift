@@ -1,8 +1,10 @@
 import ClusterNode
+import Engine
 import FoundationEssentials
 import Keyspace
 import Primitives
 import StateMachine
+import Storage
 import Testing
 
 /// Snapshot files and stopped members: what is restored is what was saved, and damage never comes through as data.
@@ -100,6 +102,32 @@ import Testing
     try await fixture.put("new", "")
     #expect(fixture.node.read { $0.keyspace.revision } == outcome.revision + 1)
     await fixture.node.stop()
+  }
+
+  @Test func membersThatAreRestoredAlikeBeginTogether() throws {
+    let machine = Self.state(keys: 300, leases: 10)
+    let file = try saved(Self.file(of: machine))
+    let cluster = InitialCluster(
+      token: "t", members: ["a", "b", "c"].map { .init(name: $0, peerURLs: ["http://\($0):2380"]) })
+    var identities: [MemberIdentity] = []
+    var states: Set<[UInt8]> = []
+    for name in ["a", "b", "c"] {
+      var configuration = configuration(name)
+      configuration.initialCluster = cluster
+      identities.append(try SnapshotRestore(file, configuration: configuration).run().identity)
+      let (engine, restored) = try StateEngine.open(
+        directory: "\(folder / name)/member/state", options: EngineOptions(unsafeNoSync: true))
+      states.insert(restored.encoded())
+      #expect((restored.appliedIndex, restored.appliedTerm) == (1, 1))
+      #expect(restored.cluster == cluster.clusterState && restored.keyspace.keyCount == 300)
+      engine.close()
+    }
+    #expect(states.count == 1)
+    #expect(cluster.genesis.cluster == cluster.clusterState && cluster.genesis.keyspace.keyCount == 0)
+    #expect(Set(identities.map(\.clusterID)).count == 1 && Set(identities.map(\.memberID)).count == 3)
+    let verified = try MemberVerification.run(dataDirectory: folder / "b")
+    #expect(verified.log?.warnings == [])
+    #expect(verified.problems == [] && verified.state.cluster.members.map(\.name).sorted() == ["a", "b", "c"])
   }
 
   @Test func withoutABumpHistoryAndRevisionStay() throws {

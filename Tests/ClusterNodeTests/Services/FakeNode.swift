@@ -11,10 +11,15 @@ import Synchronization
 /// at once and answered in a later turn of the event loop.
 final class FakeNode: NodeHandle {
   struct Contents {
-    var machine = StateMachine()
+    var machine = StateMachine.genesis(
+      clusterID: 42,
+      members: [ClusterMember(id: 7, name: "alone", peerURLs: ["http://localhost:2380"])], membershipBytes: [])
     var clock = LeaseClock(milliseconds: 1_000)
     var nextLeaseID: LeaseID = 1_000
     var leaderID: UInt64 = 7
+    /// Members that this one can reach.
+    var reachable: Set<UInt64> = []
+    var transferFailure: TransferError?
     /// Everything that reached the log.
     var proposed: [[Command]] = []
     /// Refuses every proposal and barrier when set.
@@ -86,6 +91,43 @@ final class FakeNode: NodeHandle {
         results: &results, events: &events)
       return .success(results)
     }
+  }
+
+  var members: [ClusterMember] { machine.cluster.members }
+
+  var isCorrupt: Bool { false }
+
+  var isLearner: Bool { machine.cluster.member(7)?.isLearner == true }
+
+  func changeMembership(
+    _ change: MemberChange, on eventLoop: any EventLoop,
+    completion: @escaping @Sendable (Result<[ClusterMember], MembershipError>) -> Void
+  ) {
+    let refusal = contents.withLock { contents in
+      contents.machine.cluster.strictRefusal(of: change, own: 7, reachable: contents.reachable)
+    }
+    let outcome: Result<[ClusterMember], MembershipError>
+    switch refusal.map({ .failure(.unready($0)) }) ?? apply([.member(change)]).mapError(MembershipError.proposal) {
+    case .success(let results):
+      switch results[0] {
+      case .members(let members, _): outcome = .success(members)
+      case .refused(.member(let refusal)): outcome = .failure(.refused(refusal))
+      default: preconditionFailure("a change of members came to \(results)")
+      }
+    case .failure(let error): outcome = .failure(error)
+    }
+    eventLoop.execute { completion(outcome) }
+  }
+
+  func transferLeadership(
+    to target: UInt64, on eventLoop: any EventLoop,
+    completion: @escaping @Sendable (Result<Void, TransferError>) -> Void
+  ) {
+    let failure = contents.withLock { contents in
+      if contents.transferFailure == nil { contents.leaderID = target }
+      return contents.transferFailure
+    }
+    eventLoop.execute { completion(failure.map { .failure($0) } ?? .success(())) }
   }
 
   func readBarrier(

@@ -13,6 +13,8 @@ struct InvariantChecker {
     var delivered: LogIndex
     var isLeader: Bool
     var last: LogIndex
+    /// In force when the step began.
+    var membership: Membership
   }
 
   private(set) var violations: [String] = []
@@ -20,22 +22,35 @@ struct InvariantChecker {
   private var known: [EntryID: Known] = [:]
   /// Committed somewhere: the entry's term, and the term of the leader that committed it. Index 1 first.
   private var committed: [(term: Term, by: Term)] = []
+  private var changes: [EntryID: Membership] = [:]
+  /// Ascending by index.
+  private(set) var committedChanges: [(index: LogIndex, membership: Membership)]
   private var lives: [NodeID: Life] = [:]
   /// Who was asked, and what had been committed anywhere by then.
   private var reads: [UInt64: (member: NodeID, floor: LogIndex)] = [:]
 
   var committedIndex: LogIndex { LogIndex(committed.count) }
 
-  mutating func started(_ id: NodeID, _ core: RaftCore) {
-    lives[id] = Life(
-      term: core.term, commit: core.commitIndex, delivered: core.appliedIndex, isLeader: false, last: core.lastIndex)
+  init(founders: Membership, genesis: Bool) {
+    committedChanges = [(0, founders)]
+    if genesis { committed = [(1, 0)] }
   }
 
-  /// The reads asked of a member die with it. A sole voter uses a term before it is durable, as nobody hears of it:
-  /// what a crash takes from its log may come again with another payload.
-  mutating func crashed(_ id: NodeID, disk: SimulatedDisk, isSoleVoter: Bool) {
+  mutating func started(_ id: NodeID, _ core: RaftCore) {
+    lives[id] = Life(
+      term: core.term, commit: core.commitIndex, delivered: core.appliedIndex, isLeader: false, last: core.lastIndex,
+      membership: core.membership)
+  }
+
+  /// The reads asked of a member die with it. A member that needs nobody's vote leads a term before that is durable, as
+  /// nobody hears of it: a term that its disk does not know may come again, with other entries.
+  mutating func crashed(_ id: NodeID, _ core: RaftCore, disk: SimulatedDisk) {
     reads = reads.filter { $0.value.member != id }
-    if isSoleVoter { known = known.filter { disk.holds($0.key) } }
+    guard core.membership.hasQuorum({ $0 == id }) else { return }
+    let forgotten = Set(leaders.filter { $0.key > disk.hardState.term && $0.value == id }.keys)
+    known = known.filter { !forgotten.contains($0.key.term) }
+    changes = changes.filter { !forgotten.contains($0.key.term) }
+    leaders = leaders.filter { !forgotten.contains($0.key) }
   }
 
   /// Entries that a test puts on disks by hand.
@@ -57,15 +72,18 @@ struct InvariantChecker {
     guard var life = lives[id] else { return }
     checkMonotony(id, core, life)
     checkLeadership(id, core, life)
+    if let mark = output.restore { checkRestore(id, mark, &life) }
     checkEntries(id, core, output)
-    for message in output.sendNow { expect(!promises(message), "\(id) sends a promise without waiting for its disk") }
-    checkCommit(id, core, disks: disks)
+    for message in output.sendNow { checkSent(message, disk: disks[id]!) }
+    checkCommit(id, core, in: life.membership, disks: disks)
+    checkMembership(id, core)
     checkDelivery(id, output, &life)
     checkReads(id, output)
     life.term = core.term
     life.commit = core.commitIndex
     life.isLeader = core.role == .leader
     life.last = core.lastIndex
+    life.membership = core.membership
     lives[id] = life
   }
 
@@ -81,13 +99,25 @@ struct InvariantChecker {
     }
   }
 
+  /// What leaves at once promises nothing about the disk, except that whoever leads has its term there.
+  private mutating func checkSent(_ message: Message, disk: SimulatedDisk) {
+    expect(!promises(message), "\(message.from) sends a promise without waiting for its disk")
+    switch message.body {
+    case .appendRequest, .heartbeat, .timeoutNow, .readResponse:
+      expect(disk.hardState.term >= message.term, "\(message.from) leads before term \(message.term) is durable")
+    default: break
+    }
+  }
+
   /// Votes, requests for votes (the candidate's own counts) and acknowledgements stand for something on the disk.
   private func promises(_ message: Message) -> Bool {
     switch message.body {
     case .voteRequest(let request): !request.isPreVote
     case .voteResponse(let response): !response.isPreVote && response.isGranted
     case .appendResponse(.matched): true
-    case .appendResponse(.mismatch), .appendRequest, .heartbeat, .heartbeatResponse: false
+    case .appendResponse(.mismatch), .appendRequest, .heartbeat, .heartbeatResponse, .timeoutNow, .snapshot,
+      .readRequest, .readResponse, .readRefused:
+      false
     }
   }
 
@@ -129,18 +159,53 @@ struct InvariantChecker {
     let now = Known(payload: entry.payload, previousTerm: previousTerm)
     expect(known[identity, default: now] == now, "\(id): entry \(entry.index)/\(entry.term) differs between logs")
     known[identity] = now
+    if case .membership(let change, _) = entry.payload { changes[identity] = change }
   }
 
-  /// What a leader commits lies on a quorum of disks; what others think committed is the same.
-  private mutating func checkCommit(_ id: NodeID, _ core: RaftCore, disks: [NodeID: SimulatedDisk]) {
-    if core.role == .leader {
+  /// The last membership of the log is in force, and at most one is not committed (thesis §4.1).
+  private mutating func checkMembership(_ id: NodeID, _ core: RaftCore) {
+    let held = changes.filter { core.term(at: $0.key.index) == $0.key.term }
+    let base = core.firstIndex - 1
+    if let last = held.max(by: { $0.key.index < $1.key.index }), last.key.index > base {
+      expect(core.membership == last.value, "\(id): the membership in force is not its log's last")
+    } else if base > 0 {
+      expect(core.membership == membership(asOf: base), "\(id): the membership in force is not its log's base's")
+    }
+    let open = held.count { $0.key.index > committedIndex }
+    expect(open <= 1, "\(id): \(open) memberships are not committed")
+  }
+
+  private func membership(asOf index: LogIndex) -> Membership {
+    committedChanges.last { $0.index <= index }!.membership
+  }
+
+  /// A state takes the place of the log: it is one that was committed, and takes nothing back.
+  private mutating func checkRestore(_ id: NodeID, _ mark: SnapshotMark, _ life: inout Life) {
+    let index = mark.last.index
+    expect(index > life.commit, "\(id): a state at \(index) takes back what is committed up to \(life.commit)")
+    expect(index <= committedIndex, "\(id): a state at \(index), which nobody committed")
+    guard index <= committedIndex else { return }
+    expect(committed[Int(index - 1)].term == mark.last.term, "\(id): a state behind another entry \(index)")
+    expect(mark.membership == membership(asOf: index), "\(id): a state at \(index) with another membership")
+    life.delivered = index
+  }
+
+  /// What a leader commits lies on disks of a quorum of the membership in force; what others think committed is the
+  /// same. (A commit may be followed, in the same step, by a new membership.)
+  private mutating func checkCommit(
+    _ id: NodeID, _ core: RaftCore, in membership: Membership, disks: [NodeID: SimulatedDisk]
+  ) {
+    if core.role == .leader || lives[id]?.isLeader == true {
       for index in committedIndex..<max(committedIndex, core.commitIndex) {
         guard let term = core.term(at: index + 1) else { continue }
         let entry = EntryID(index: index + 1, term: term)
-        let holders = disks.values.count { $0.holds(entry) }
-        expect(
-          holders > disks.count / 2, "\(id) commits \(entry.index)/\(entry.term), durable on \(holders) disks only")
+        let holders = Set(disks.filter { $0.value.holds(entry) }.keys)
+        for voters in [membership.voters, membership.outgoing] where !voters.isEmpty {
+          let count = voters.count(where: holders.contains)
+          expect(count > voters.count / 2, "\(id) commits \(entry.index)/\(entry.term), durable on \(holders) only")
+        }
         committed.append((term, core.term))
+        if let change = changes[entry] { committedChanges.append((entry.index, change)) }
       }
     }
     expect(core.commitIndex <= committedIndex, "\(id) believes \(core.commitIndex) committed, nobody committed it")

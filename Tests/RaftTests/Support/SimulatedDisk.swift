@@ -3,6 +3,8 @@ import Raft
 /// A disk that takes its time, keeps order, and forgets in a crash what it had not synced.
 struct SimulatedDisk {
   struct Write {
+    /// Comes before the rest.
+    var restore: SnapshotMark?
     var hardState: HardState?
     var entries: [Entry]
     /// Messages that leave when this write is durable.
@@ -11,13 +13,20 @@ struct SimulatedDisk {
 
   // What a crash leaves.
   var hardState = HardState()
-  private(set) var base = EntryID(index: 0, term: 0)
-  private(set) var entries: [Entry] = []
+  private(set) var base: EntryID
+  /// As of the base.
+  private(set) var membership: Membership
+  private(set) var entries: [Entry]
   /// Handed over, not yet durable; oldest first.
   private(set) var queue: [Write] = []
 
-  init(hardState: HardState = HardState(), entries: [Entry] = []) {
+  init(
+    hardState: HardState = HardState(), base: EntryID = EntryID(index: 0, term: 0), membership: Membership,
+    entries: [Entry] = []
+  ) {
     self.hardState = hardState
+    self.base = base
+    self.membership = membership
     self.entries = entries
   }
 
@@ -34,8 +43,8 @@ struct SimulatedDisk {
     index == base.index ? base.term : entries.first { $0.index == index }?.term
   }
 
-  mutating func enqueue(_ persist: Output.Persist) {
-    queue.append(Write(hardState: persist.hardState, entries: persist.entries))
+  mutating func enqueue(_ persist: Output.Persist, restore: SnapshotMark?) {
+    queue.append(Write(restore: restore, hardState: persist.hardState, entries: persist.entries))
   }
 
   /// False: nothing is under way, the message may leave at once.
@@ -48,28 +57,34 @@ struct SimulatedDisk {
   mutating func completeFirst() -> Write? {
     guard !queue.isEmpty else { return nil }
     let write = queue.removeFirst()
-    store(write.hardState, write.entries[...])
+    store(write, entries: write.entries.count)
     return write
   }
 
   /// Some writes had reached the medium, the next one perhaps in part; nobody was told.
   mutating func crash(keepingWrites kept: Int, tornEntries: Int) {
-    for write in queue.prefix(kept) { store(write.hardState, write.entries[...]) }
-    if kept < queue.count, tornEntries >= 0 {
-      store(queue[kept].hardState, queue[kept].entries.prefix(tornEntries))
-    }
+    for write in queue.prefix(kept) { store(write, entries: write.entries.count) }
+    if kept < queue.count, tornEntries >= 0 { store(queue[kept], entries: tornEntries) }
     queue = []
   }
 
   mutating func compact(through index: LogIndex) {
     guard index > base.index, let term = term(at: index) else { return }
+    for entry in entries where entry.index <= index {
+      if case .membership(let change, _) = entry.payload { membership = change }
+    }
     entries.removeFirst(Int(index - base.index))
     base = EntryID(index: index, term: term)
   }
 
-  private mutating func store(_ state: HardState?, _ written: ArraySlice<Entry>) {
-    if let state { hardState = state }
-    for entry in written {
+  private mutating func store(_ write: Write, entries count: Int) {
+    if let mark = write.restore {
+      base = mark.last
+      membership = mark.membership
+      entries = []
+    }
+    if let state = write.hardState { hardState = state }
+    for entry in write.entries.prefix(count) {
       precondition(entry.index > base.index && entry.index <= lastIndex + 1, "a write leaves a gap at \(entry.index)")
       entries.removeSubrange(Int(entry.index - base.index - 1)...)
       entries.append(entry)

@@ -8,9 +8,16 @@ struct CommandOutput {
   var errors: String
 }
 
+/// Commands wait for long: not in the pool that the servers under test work with.
+private let shells: NIOThreadPool = {
+  let pool = NIOThreadPool(numberOfThreads: 8)
+  pool.start()
+  return pool
+}()
+
 /// Runs a shell command on a thread of its own and waits for its end.
 func shell(_ command: String) async throws -> CommandOutput {
-  try await NIOThreadPool.singleton.runIfActive {
+  try await shells.runIfActive {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/bin/sh")
     process.arguments = ["-c", command]

@@ -1,0 +1,64 @@
+import Keyspace
+
+extension Command {
+  /// About how many bytes the command takes in the log: for the backlog and the size of an entry, not for its coding.
+  package var approximateBytes: Int {
+    switch self {
+    case .put(let put): put.approximateBytes
+    case .delete: 64
+    case .transaction(let request): request.approximateBytes
+    case .grantAndTransact(let grants, let request): grants.count * 16 + request.approximateBytes
+    case .leaseRenew(let ids), .leaseExpire(let ids): 16 + ids.count * 9
+    case .member(let change): change.approximateBytes
+    case .compact, .leaseGrant, .leaseRevoke, .alarm, .clusterVersion, .tick: 24
+    }
+  }
+}
+
+extension MemberChange {
+  fileprivate var approximateBytes: Int {
+    switch self {
+    case .add(let member): member.peerURLs.reduce(24) { $0 + $1.utf8.count + 2 }
+    case .remove, .promote: 16
+    case .update(_, let urls): urls.reduce(16) { $0 + $1.utf8.count + 2 }
+    case .publish(_, let name, let urls): urls.reduce(16 + name.utf8.count) { $0 + $1.utf8.count + 2 }
+    }
+  }
+}
+
+extension PutRequest {
+  fileprivate var approximateBytes: Int { key.count + value.count + 24 }
+}
+
+extension TransactionRequest {
+  fileprivate var approximateBytes: Int {
+    comparisons.reduce(16) { $0 + $1.approximateBytes } + success.reduce(0) { $0 + $1.approximateBytes }
+      + failure.reduce(0) { $0 + $1.approximateBytes }
+  }
+}
+
+extension Comparison {
+  fileprivate var approximateBytes: Int {
+    if case .value(let value) = target { range.approximateBytes + value.count } else { range.approximateBytes + 16 }
+  }
+}
+
+extension KeyRange {
+  fileprivate var approximateBytes: Int {
+    switch self {
+    case .single(let key), .from(let key): key.count + 8
+    case .halfOpen(let start, let end): start.count + end.count + 8
+    }
+  }
+}
+
+extension Operation {
+  fileprivate var approximateBytes: Int {
+    switch self {
+    case .range(let query): query.range.approximateBytes + 48
+    case .put(let put): put.approximateBytes
+    case .delete(let request): request.range.approximateBytes
+    case .transaction(let request): request.approximateBytes
+    }
+  }
+}
