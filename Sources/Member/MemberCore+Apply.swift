@@ -27,6 +27,7 @@ extension MemberCore {
         machine.skip(index: entry.index, term: entry.term)
         continue
       }
+      applied.stampTerm = entry.term
       results.removeAll(keepingCapacity: true)
       machine.apply(batch, index: entry.index, term: entry.term, results: &results, events: &events)
       for command in batch.commands { note(command, machine, &hasChanged) }

@@ -44,8 +44,8 @@ extension MemberCore {
       hashes.note(beat, from: peer, voters: raft.membership.voters, own: memberID)
     } else if raft.leader == peer {
       if let told = beat.clock {
-        heardClock = max(heardClock, told)
-        clock.follow(heardClock, at: now, validMilliseconds: settings.electionTimeoutMilliseconds)
+        heard.note(told, term: beat.term)
+        clock.follow(told, at: now, validMilliseconds: settings.electionTimeoutMilliseconds)
       }
       hashes.compare(with: beat)
     }

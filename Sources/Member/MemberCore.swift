@@ -50,8 +50,7 @@ package struct MemberCore: Sendable {
 
   /// Of the state machine, as of the last `apply`.
   var applied: AppliedMark
-  /// The highest lease clock that a leader's beat has told.
-  var heardClock = LeaseClock.zero
+  var heard = HeardClock()
   /// Proposals that wait for a leader or for room.
   var waiting: [Proposal] = []
   /// Changes of members wait here: they are checked against the state.
@@ -77,11 +76,14 @@ package struct MemberCore: Sendable {
     var index: LogIndex
     var term: Term
     var clock: LeaseClock
+    /// Of the last entry that carried a stamp, or a later one.
+    var stampTerm: Term
 
     init(_ machine: borrowing StateMachine) {
       index = machine.appliedIndex
       term = machine.appliedTerm
       clock = machine.clock
+      stampTerm = machine.appliedTerm
     }
   }
 
@@ -219,15 +221,14 @@ package struct MemberCore: Sendable {
   private mutating func followLeadership(at now: MonotonicTime) {
     if isLeader, !clock.isRunning {
       guard applied.term == raft.term else { return }
-      let start = max(applied.clock, heardClock)
+      let start = heard.start(behind: applied)
       clock.start(from: start, at: now)
       chores.begin(at: now)
       intake.begin(term: raft.term)
       hashes.reset()
       output.notices.append(.leads(term: raft.term, clock: start))
     } else if !isLeader, clock.isRunning {
-      heardClock = max(heardClock, clock.read(at: now))
-      clock.stop(at: max(applied.clock, heardClock))
+      clock.stop(at: applied.clock)
       chores.end()
       sentStates = [:]
       output.notices.append(.noLongerLeads)
