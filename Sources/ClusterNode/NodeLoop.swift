@@ -40,8 +40,7 @@ final class NodeLoop {
   init(
     core: MemberCore, log: WriteAheadLog, applied: AppliedState, writer: EngineWriter, quota: SpaceQuota,
     peers: any PeerLink, removal: Removal, inbox: Mailbox<NodeEvent>, backlog: ProposalBacklog,
-    published: PublishedStatus,
-    configuration: NodeConfiguration, logger: Logger
+    published: PublishedStatus, configuration: NodeConfiguration, logger: Logger
   ) {
     self.core = core
     self.log = log
@@ -241,17 +240,19 @@ final class NodeLoop {
   private func sendStates() {
     for peer in core.output.raft.sendSnapshot {
       let state = applied.withLock { copy($0.machine) }
-      let mark = StateMark(term: core.raft.term, mark: MemberCore.mark(of: state))
-      let inbox = inbox
-      logger.info("sending the state", metadata: ["to": "\(peer)", "index": "\(mark.mark.last.index)"])
-      peers.sendState(state, mark, to: peer) { isThere in
-        inbox.post(isThere ? .snapshotSent(to: peer, index: mark.mark.last.index) : .snapshotFailed(to: peer))
+      let message = core.snapshotMessage(of: state, to: peer)
+      let (inbox, logger, index) = (inbox, logger, state.appliedIndex)
+      logger.info("sending the state", metadata: ["to": "\(peer)", "index": "\(index)"])
+      peers.sendState(state, message) { failure in
+        guard let failure else { return inbox.post(.snapshotSent(to: peer, index: index)) }
+        logger.warning("the state was not sent: \(failure)", metadata: ["to": "\(peer)", "index": "\(index)"])
+        inbox.post(.snapshotFailed(to: peer))
       }
     }
   }
 
   private func offer(_ state: ReceivedState, at now: MonotonicTime) {
-    core.take(.snapshotReady(state.mark.mark, from: state.from, term: state.mark.term), at: now)
+    core.take(.snapshotReady(state.message), at: now)
     if core.output.raft.restore == nil {
       state.discard(from: writer.engine, logger)
     } else {
@@ -262,14 +263,14 @@ final class NodeLoop {
   /// A later state has come from the leader. The engine takes it, then the log restarts behind it: a crash in between
   /// leaves a state that is ahead of the log, which recovery knows.
   private func restore(_ mark: SnapshotMark, at now: MonotonicTime) {
-    guard let state = receivedState, state.mark.mark == mark else {
+    guard let state = receivedState, state.mark == mark else {
       preconditionFailure("asked to restore a state that has not been received")
     }
     receivedState = nil
     writer.install(state)
     log.restart(behind: LogBase(index: mark.last.index, term: mark.last.term))
     applied.withLock { core.replaced(by: $0.machine, at: now) }
-    logger.info("took the leader's state", metadata: ["index": "\(mark.last.index)", "from": "\(state.from)"])
+    logger.info("took the leader's state", metadata: ["index": "\(mark.last.index)", "from": "\(state.message.from)"])
   }
 
   // MARK: The end

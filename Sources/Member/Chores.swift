@@ -76,6 +76,7 @@ extension MemberCore {
     if let learner = promotableLearner(in: machine.cluster) {
       propose(.member(.promote(id: learner)), as: .promotion, nil, at: now)
     }
+    propose(at: now, load)
   }
 
   // MARK: Leases and compaction
@@ -93,7 +94,9 @@ extension MemberCore {
     // A storm goes on as soon as its last command is applied; what others propose meanwhile comes in between.
     chores.nextExpiryCheck = isCut ? now : nextCheck(after: isReady ? machine.leases.nextDeadline : nil, at: now)
     // Somebody may be about to catch up.
-    if isReady, !raft.membership.learners.isEmpty { chores.nextExpiryCheck = chores.soonestExpiryCheck }
+    if isReady, !raft.membership.learners.isEmpty {
+      chores.nextExpiryCheck = min(chores.nextExpiryCheck, chores.soonestExpiryCheck)
+    }
     if isCompacting {
       let next = now.advanced(byMilliseconds: Chores.compactionPauseMilliseconds)
       chores.nextExpiryCheck = min(chores.nextExpiryCheck, next)
@@ -186,6 +189,5 @@ extension MemberCore {
       Proposal(
         commands: [command], bytes: command.approximateBytes, source: .upkeep(kind),
         deadline: now.advanced(byMilliseconds: settings.requestTimeoutMilliseconds)))
-    propose(at: now, StoreLoad(isFull: false, isBlocked: false, isRelaxed: true, takesAlarmBack: true))
   }
 }

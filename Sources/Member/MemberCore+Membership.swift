@@ -38,7 +38,7 @@ extension MemberCore {
     output.raft.accepted = nil
     step(event ?? .propose([batch.encoded()]), at: now)
     guard let (index, term) = output.raft.accepted else {
-      return refuse(proposal, isLeader ? .membership(.unhealthy) : .notLeader)
+      return isLeader ? refuse(proposal, .membership(.unhealthy)) : enqueue(proposal)
     }
     lastMemberChange = index
     noteFlight(at: index, Flight(term: term, batch: batch, parts: [part]), at: now)

@@ -10,6 +10,8 @@ extension MemberCore {
     switch message {
     case .raft(let message):
       guard message.from == peer else { return }
+      // It comes with its state or not at all (`MemberEvent.snapshotReady`).
+      if case .snapshot = message.body { return }
       step(.received(message), at: now)
     case .beat(let beat): receive(beat, from: peer, at: now)
     case .forward(let forwarded):

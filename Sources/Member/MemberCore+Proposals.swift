@@ -147,7 +147,8 @@ extension MemberCore {
 
   mutating func receiveRefusal(of sequence: UInt64, _ reason: ForwardRefusal) {
     guard let proposal = forwards.take(sequence) else { return }
-    refuse(proposal, reason.error)
+    // Whoever leads now may take it.
+    if reason == .notLeader { enqueue(proposal) } else { refuse(proposal, reason.error) }
   }
 
   // MARK: Time and leaders pass

@@ -113,6 +113,12 @@ package struct MemberCore: Sendable {
   }
 
   package var memberID: NodeID { settings.memberID }
+
+  /// The leader's message for a member that is sent this state.
+  package func snapshotMessage(of machine: borrowing StateMachine, to peer: NodeID) -> Message {
+    Message(from: memberID, to: peer, term: raft.term, body: .snapshot(Self.mark(of: machine)))
+  }
+
   /// Names a state that is sent to another member.
   package static func mark(of machine: borrowing StateMachine) -> SnapshotMark {
     let bytes = machine.cluster.membershipBytes
@@ -146,11 +152,10 @@ package struct MemberCore: Sendable {
     case .received(let message, let peer): receive(message, from: peer, at: now)
     case .disconnected(let peer): step(.unreachable(peer), at: now)
     case .stored(let index, let logBytes):
-      let keep = isAlone ? index : tail.note(stored: index, logBytes: logBytes, sending: sentStates.values.min())
+      let keep = raft.isAlone ? index : tail.note(stored: index, logBytes: logBytes, sending: sentStates.values.min())
       step(.compact(through: keep), at: now)
     case .quotaExceeded: chores.wantsAlarm = true
-    case .snapshotReady(let mark, let peer, let term):
-      step(.received(Message(from: peer, to: memberID, term: term, body: .snapshot(mark))), at: now)
+    case .snapshotReady(let message): step(.received(message), at: now)
     case .snapshotSent(let peer, let index):
       sentStates[peer] = nil
       step(.snapshotSent(to: peer, index: index), at: now)
@@ -200,19 +205,17 @@ package struct MemberCore: Sendable {
       persist: output.raft.persist, messages: output.messages,
       held: output.raft.sendAfterPersist.map { ($0.message.to, .raft($0.message)) })
     output.raft.persist.hardState = nil
-    output.raft.persist.entries.removeAll(keepingCapacity: true)
     output.raft.sendNow.removeAll(keepingCapacity: true)
     output.raft.sendAfterPersist.removeAll(keepingCapacity: true)
-    output.messages.removeAll(keepingCapacity: true)
+    // The parcel owns these now: emptying them here would allocate others of their size.
+    output.raft.persist.entries = []
+    output.messages = []
     return parcel
   }
 
   mutating func step(_ event: Event, at now: MonotonicTime) {
     raft.step(event, at: Instant(milliseconds: now.milliseconds), into: &output.raft)
   }
-
-  /// The only voter: nobody else needs the log, or a word.
-  var isAlone: Bool { raft.isAlone }
 
   // MARK: Leadership
 

@@ -19,7 +19,7 @@ package enum MemberEvent: Sendable {
   /// Somebody was refused for want of space: an alarm is due.
   case quotaExceeded
   /// A state that another member has sent lies ready: the message that came with it.
-  case snapshotReady(SnapshotMark, from: NodeID, term: Term)
+  case snapshotReady(Message)
   case snapshotSent(to: NodeID, index: LogIndex)
   case snapshotFailed(to: NodeID)
   case transferLeadership(to: NodeID, ticket: Ticket)

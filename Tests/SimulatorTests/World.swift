@@ -269,7 +269,8 @@ final class World {
       return
     }
     member.receivedState = (mark, try StateMachine(decoding: state.encoded()))
-    try turn(member, [.snapshotReady(mark, from: from, term: term)])
+    let message = Message(from: from, to: to, term: term, body: .snapshot(mark))
+    try turn(member, [.snapshotReady(message)])
     member.receivedState = nil
     try handle(.snapshotSent(to: to, index: mark.last.index), at: from)
   }

@@ -41,17 +41,20 @@ final class PeerDoor: PeerReceiver {
   }
 
   func snapshotOffered(_ offer: SnapshotOffer, from sender: UInt64) throws(SnapshotRefusal) -> any SnapshotSink {
-    let mark: StateMark
-    do throws(DecodingFailure) { mark = try StateMark(decoding: offer.mark) } catch {
+    let message: Message
+    do throws(DecodingFailure) { message = try Message(decoding: offer.mark) } catch {
       throw .unwanted("its mark cannot be understood: \(error)")
     }
+    guard case .snapshot(let mark) = message.body, message.from == sender else {
+      throw .unwanted("its mark names no state of the sender's")
+    }
     let known = applied.withLock { $0.machine.appliedIndex }
-    guard mark.mark.last.index > known else { throw .unwanted("this member has applied entry \(known) already") }
+    guard mark.last.index > known else { throw .unwanted("this member has applied entry \(known) already") }
     let number = nextFile.wrappingAdd(1, ordering: .relaxed).newValue
     let path = "\(folder)/\(StateEngine.incomingFilePrefix)\(number).snapshot"
-    logger.info("receiving a state", metadata: ["index": "\(mark.mark.last.index)", "from": "\(sender)"])
+    logger.info("receiving a state", metadata: ["index": "\(mark.last.index)", "from": "\(sender)"])
     do throws(DiskFailure) {
-      return try StateSink(path: path, mark: mark, from: sender, store: store, inbox: inbox, logger: logger)
+      return try StateSink(path: path, message, mark, store: store, inbox: inbox, logger: logger)
     } catch {
       throw .failed("\(error)")
     }
@@ -65,8 +68,8 @@ final class PeerDoor: PeerReceiver {
 private final class StateSink: SnapshotSink, @unchecked Sendable {
   // Its calls come one at a time.
   private let path: String
-  private let mark: StateMark
-  private let sender: UInt64
+  private let message: Message
+  private let mark: SnapshotMark
   private let store: any StateStore
   private let inbox: Mailbox<NodeEvent>
   private let logger: Logger
@@ -75,11 +78,12 @@ private final class StateSink: SnapshotSink, @unchecked Sendable {
   private var offset = 0
 
   init(
-    path: String, mark: StateMark, from sender: UInt64, store: any StateStore, inbox: Mailbox<NodeEvent>, logger: Logger
+    path: String, _ message: Message, _ mark: SnapshotMark, store: any StateStore, inbox: Mailbox<NodeEvent>,
+    logger: Logger
   ) throws(DiskFailure) {
     self.path = path
+    self.message = message
     self.mark = mark
-    self.sender = sender
     self.store = store
     self.inbox = inbox
     self.logger = logger
@@ -106,7 +110,7 @@ private final class StateSink: SnapshotSink, @unchecked Sendable {
     let state: ReceivedState
     do throws(StorageError) {
       let (prepared, machine) = try store.prepareReplacement(fromSnapshotAt: path)
-      state = ReceivedState(mark: mark, from: sender, prepared: prepared, machine: machine)
+      state = ReceivedState(message: message, mark: mark, prepared: prepared, machine: machine)
     } catch {
       throw .failed("\(error)")
     }
@@ -118,7 +122,7 @@ private final class StateSink: SnapshotSink, @unchecked Sendable {
   }
 
   private func machineMatches(_ machine: StateMachine) -> Bool {
-    machine.appliedIndex == mark.mark.last.index && machine.appliedTerm == mark.mark.last.term
+    machine.appliedIndex == mark.last.index && machine.appliedTerm == mark.last.term
   }
 
   func abandon() {
@@ -136,8 +140,9 @@ private final class StateSink: SnapshotSink, @unchecked Sendable {
 
 /// A state from another member, stored aside.
 struct ReceivedState: Sendable {
-  let mark: StateMark
-  let from: UInt64
+  /// The leader's, which names it.
+  let message: Message
+  let mark: SnapshotMark
   let prepared: PreparedState
   let machine: StateMachine
 

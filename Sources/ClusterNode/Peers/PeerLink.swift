@@ -10,9 +10,10 @@ package protocol PeerLink: AnyObject, Sendable {
   func send(_ messages: [(to: NodeID, message: PeerMessage)])
   /// The cluster's members from now on, this one among them, and those that have left it.
   func setMembers(_ members: [ClusterMember], removed: [UInt64])
-  /// Sends a state as a whole. `completion` says whether the other member has it.
+  /// Sends a state as a whole, with the raft message that names it and its addressee. `completion` says why the other
+  /// member does not have it; nil: it has.
   func sendState(
-    _ state: StateMachine, _ mark: StateMark, to peer: NodeID, completion: @escaping @Sendable (Bool) -> Void)
+    _ state: StateMachine, _ message: Message, completion: @escaping @Sendable (_ failure: String?) -> Void)
 }
 
 /// Makes the connections of a member whose identity has become known.
@@ -24,8 +25,8 @@ package final class NoPeers: PeerLink {
   package func send(_ messages: [(to: NodeID, message: PeerMessage)]) {}
   package func setMembers(_ members: [ClusterMember], removed: [UInt64]) {}
   package func sendState(
-    _ state: StateMachine, _ mark: StateMark, to peer: NodeID, completion: @escaping @Sendable (Bool) -> Void
-  ) { completion(false) }
+    _ state: StateMachine, _ message: Message, completion: @escaping @Sendable (_ failure: String?) -> Void
+  ) { completion("this member has no others") }
 }
 
 /// A member's connections over the network.
@@ -41,10 +42,15 @@ package final class TransportLink: PeerLink {
   }
 
   package func sendState(
-    _ state: StateMachine, _ mark: StateMark, to peer: NodeID, completion: @escaping @Sendable (Bool) -> Void
+    _ state: StateMachine, _ message: Message, completion: @escaping @Sendable (_ failure: String?) -> Void
   ) {
-    transport.sendSnapshot(StateSource(state, mark), to: peer) { result in
-      if case .success = result { completion(true) } else { completion(false) }
+    let mark: [UInt8]
+    do throws(PeerProtocolError) { mark = try message.encoded() } catch { return completion("\(error)") }
+    transport.sendSnapshot(StateSource(state, mark: mark), to: message.to) { result in
+      switch result {
+      case .success: completion(nil)
+      case .failure(let failure): completion(failure.description)
+      }
     }
   }
 }
