@@ -104,7 +104,7 @@ let package = Package(
     tests("StateMachineTests", ["StateMachine", "TestSupport"]),
     tests("SettingsTests", ["Settings", "Primitives"]),
     tests("StorageTests", ["Storage", "LogFormat", "Primitives", "TestSupport"]),
-    tests("EngineTests", ["Engine", "Storage", "StateMachine", "Keyspace", "Leases", "Primitives"]),
+    tests("EngineTests", ["Engine", "Storage", "StateMachine", "Keyspace", "Leases", "Primitives", "TestSupport"]),
     tests("PKITests", ["PKI"]),
     tests("WireTests", ["Wire", nioCore, nioPosix, nioEmbedded]),
     tests(

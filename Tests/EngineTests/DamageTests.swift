@@ -3,6 +3,7 @@ import Keyspace
 import Primitives
 import StateMachine
 import Storage
+import TestSupport
 import Testing
 
 #if canImport(Glibc)

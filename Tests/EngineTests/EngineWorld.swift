@@ -4,6 +4,7 @@ import Leases
 import Primitives
 import StateMachine
 import Storage
+import TestSupport
 
 /// A state machine with its engine, as a node drives them: entries are applied, now and then a cut is committed while
 /// more entries are applied, and the state is rebased.

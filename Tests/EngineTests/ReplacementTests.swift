@@ -3,6 +3,7 @@ import Keyspace
 import Primitives
 import StateMachine
 import Storage
+import TestSupport
 import Testing
 
 /// A leader's state in the place of ours, whatever comes in between.

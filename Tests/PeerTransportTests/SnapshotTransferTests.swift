@@ -5,6 +5,11 @@ import Primitives
 import Testing
 
 @Suite struct SnapshotTransferTests {
+  /// Of a sender that is played by the test.
+  private static let hello = PeerHello(
+    purpose: .snapshot, clusterID: TestMember.clusterID, senderID: 3, addresseeID: 2,
+    senderURLs: ["http://127.0.0.1:1"])
+
   /// Sends `source` from member 1 to member 2, through a proxy that follows the plan. Nil: it has arrived.
   private func transfer(
     _ source: MemorySource, plan: [Proxy.Fault] = [], recorder: Recorder = Recorder(), tls: Bool = false,
@@ -128,12 +133,10 @@ import Testing
     let two = try await TestMember.start(2)
     // The first sender stops in the middle of its stream.
     let first = SnapshotOffer(transferID: 1, mark: [], byteCount: nil)
-    let hello = PeerHello(
-      purpose: .snapshot, clusterID: TestMember.clusterID, senderID: 3, addresseeID: 2,
-      senderURLs: ["http://127.0.0.1:1"])
     func bytes(_ frames: [PeerFrame]) throws -> [UInt8] { try frames.flatMap { try $0.encoded().bytes } }
     let (channel, seen) = try await RawPeer.dial(
-      two.port, try bytes([.hello(hello), .snapshot(.offer(first)), .snapshot(.chunk(offset: 0, bytes: [1, 2, 3]))]))
+      two.port,
+      try bytes([.hello(Self.hello), .snapshot(.offer(first)), .snapshot(.chunk(offset: 0, bytes: [1, 2, 3]))]))
     #expect(await two.recorder.sink.until { $0.bytes == [1, 2, 3] })
     let one = try await TestMember.start(1)
     one.transport.setPeers([two.address])
@@ -153,12 +156,9 @@ import Testing
   @Test("A stream that is not what its end says is refused, and what came of it given up")
   func wrongWhole() async throws {
     let two = try await TestMember.start(2)
-    let hello = PeerHello(
-      purpose: .snapshot, clusterID: TestMember.clusterID, senderID: 3, addresseeID: 2,
-      senderURLs: ["http://127.0.0.1:1"])
     let offer = SnapshotOffer(transferID: 1, mark: [], byteCount: nil)
     let frames: [PeerFrame] = [
-      .hello(hello), .snapshot(.offer(offer)), .snapshot(.chunk(offset: 0, bytes: [1, 2, 3])),
+      .hello(Self.hello), .snapshot(.offer(offer)), .snapshot(.chunk(offset: 0, bytes: [1, 2, 3])),
       .snapshot(.end(byteCount: 3, checksum: 1)),
     ]
     let (_, seen) = try await RawPeer.dial(two.port, try frames.flatMap { try $0.encoded().bytes })
@@ -173,12 +173,9 @@ import Testing
     var timing = PeerTiming.quick
     timing.snapshotMemory = .milliseconds(50)
     let two = try await TestMember.start(2, timing: timing)
-    let hello = PeerHello(
-      purpose: .snapshot, clusterID: TestMember.clusterID, senderID: 3, addresseeID: 2,
-      senderURLs: ["http://127.0.0.1:1"])
     let offer = SnapshotOffer(transferID: 1, mark: [], byteCount: nil)
     let frames: [PeerFrame] = [
-      .hello(hello), .snapshot(.offer(offer)), .snapshot(.chunk(offset: 0, bytes: [1, 2, 3])),
+      .hello(Self.hello), .snapshot(.offer(offer)), .snapshot(.chunk(offset: 0, bytes: [1, 2, 3])),
     ]
     let (channel, _) = try await RawPeer.dial(two.port, try frames.flatMap { try $0.encoded().bytes })
     #expect(await two.recorder.sink.until { $0.bytes == [1, 2, 3] })

@@ -1,4 +1,5 @@
 import Storage
+import TestSupport
 import Testing
 
 #if canImport(Glibc)
@@ -18,9 +19,9 @@ struct DataDirectoryTests {
     let first = try DataDirectory.open(path: path)
     #expect(first.recordedIdentity == nil)
     try first.establish(identity)
-    #expect(place.mode(of: path) == 0o700)
-    #expect(place.mode(of: first.memberPath) == 0o700)
-    #expect(place.mode(of: "\(first.memberPath)/VERSION") == 0o600)
+    #expect(TemporaryDirectory.mode(of: path) == 0o700)
+    #expect(TemporaryDirectory.mode(of: first.memberPath) == 0o700)
+    #expect(TemporaryDirectory.mode(of: "\(first.memberPath)/VERSION") == 0o600)
     first.close()
     let second = try DataDirectory.open(path: path)
     #expect(second.recordedIdentity == identity)
@@ -59,13 +60,13 @@ struct DataDirectoryTests {
   func foreign() throws {
     let place = TemporaryDirectory()
     try DataDirectory.open(path: place.path).close()
-    try place.write(Array("leasehold 7\n".utf8), to: "\(place.path)/member/VERSION")
+    try TemporaryDirectory.write(Array("leasehold 7\n".utf8), to: "\(place.path)/member/VERSION")
     let error = #expect(throws: StorageError.self) { try DataDirectory.open(path: place.path) }
     #expect("\(error!)".contains("\"leasehold 7\""))
 
     let etcd = TemporaryDirectory()
     for path in ["member", "member/snap", "member/wal"] { try POSIXDisk().createDirectory("\(etcd.path)/\(path)") }
-    try etcd.write([1], to: "\(etcd.path)/member/snap/db")
+    try TemporaryDirectory.write([1], to: "\(etcd.path)/member/snap/db")
     let foreign = #expect(throws: StorageError.self) { try DataDirectory.open(path: etcd.path) }
     guard case .foreignDirectory = foreign else {
       Issue.record("\(String(describing: foreign))")
@@ -76,7 +77,7 @@ struct DataDirectoryTests {
   @Test("A path that is a file, and one that may not be written, are one-line errors")
   func unusable() throws {
     let place = TemporaryDirectory()
-    try place.write([1], to: "\(place.path)/file")
+    try TemporaryDirectory.write([1], to: "\(place.path)/file")
     let error = #expect(throws: StorageError.self) { try DataDirectory.open(path: "\(place.path)/file") }
     #expect("\(error!)" == "cannot use \(place.path)/file: Not a directory")
   }
@@ -87,7 +88,7 @@ struct DataDirectoryTests {
     let first = try DataDirectory.open(path: place.path)
     try first.establish(identity)
     first.close()
-    try place.write(Array("cluster zz\n".utf8), to: "\(place.path)/member/IDENTITY")
+    try TemporaryDirectory.write(Array("cluster zz\n".utf8), to: "\(place.path)/member/IDENTITY")
     #expect(throws: StorageError.self) { try DataDirectory.open(path: place.path) }
   }
 }

@@ -199,7 +199,7 @@ struct WriteAheadLogTests {
       }
       log.close()
     }
-    let reported = try place.read("\(place.path)/reported").enumerated().reduce(UInt64(0)) {
+    let reported = try TemporaryDirectory.read("\(place.path)/reported").enumerated().reduce(UInt64(0)) {
       $0 | UInt64($1.element) << UInt64(8 * $1.offset)
     }
     #expect(reported == count)

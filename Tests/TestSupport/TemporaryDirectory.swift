@@ -7,12 +7,13 @@ import Storage
 #endif
 
 /// A directory that goes away with the test.
-final class TemporaryDirectory {
-  let path: String
+package final class TemporaryDirectory {
+  package let path: String
 
-  init() {
-    var template = Array("/tmp/leasehold-storage-XXXXXX".utf8CString)
-    path = String(cString: mkdtemp(&template))
+  package init() {
+    var template = Array("/tmp/leasehold-test-XXXXXX".utf8CString)
+    guard let made = mkdtemp(&template) else { preconditionFailure("no temporary directory") }
+    path = String(cString: made)
   }
 
   deinit { Self.remove(path) }
@@ -23,18 +24,19 @@ final class TemporaryDirectory {
     rmdir(path)
   }
 
-  func mode(of path: String) -> UInt32 {
+  /// The permission bits of a file or directory; 0 when there is none.
+  package static func mode(of path: String) -> UInt32 {
     var status = stat()
     return stat(path, &status) == 0 ? status.st_mode & 0o777 : 0
   }
 
-  func read(_ path: String) throws -> [UInt8] {
+  package static func read(_ path: String) throws -> [UInt8] {
     let file = try POSIXDisk().open(path, create: false)
     defer { file.close() }
     return try file.readAll()
   }
 
-  func write(_ bytes: [UInt8], to path: String) throws {
+  package static func write(_ bytes: [UInt8], to path: String) throws {
     let file = try POSIXDisk().open(path, create: true)
     defer { file.close() }
     try bytes.withUnsafeBytes { try file.write($0, at: 0) }
