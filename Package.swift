@@ -106,13 +106,13 @@ let package = Package(
     tests("StorageTests", ["Storage", "LogFormat", "Primitives", "TestSupport"]),
     tests("EngineTests", ["Engine", "Storage", "StateMachine", "Keyspace", "Leases", "Primitives", "TestSupport"]),
     tests("PKITests", ["PKI"]),
-    tests("WireTests", ["Wire", nioCore, nioPosix, nioEmbedded]),
+    tests("WireTests", ["Wire", "TestSupport", nioCore, nioPosix, nioEmbedded]),
     tests(
       "ClusterNodeTests",
       [
-        "ClusterNode", "EtcdAPI", "Wire", "StateMachine", "Raft", "Keyspace", "Leases", "Storage", "Engine", nioCore,
-        nioPosix, nioEmbedded,
-        logging,
+        "ClusterNode", "EtcdAPI", "Wire", "StateMachine", "Raft", "Keyspace", "Leases", "Storage", "Engine",
+        "TestSupport",
+        nioCore, nioPosix, nioEmbedded, logging,
       ]),
     tests("PeerProtocolTests", ["PeerProtocol", "Raft", "StateMachine", "Primitives"]),
     tests(
@@ -124,15 +124,17 @@ let package = Package(
     tests("SidecarCoreTests", ["SidecarCore"]),
     tests(
       "SimulatorTests",
-      ["Primitives", "Raft", "Keyspace", "StateMachine", "Storage", "PeerProtocol", "Member", "TestSupport"]),
-    tests("MemberTests", ["Primitives", "LogFormat", "Raft", "Member"]),
+      [
+        "Primitives", "Raft", "Keyspace", "StateMachine", "Storage", "PeerProtocol", "Member", "SidecarCore",
+        "TestSupport",
+      ]),
+    tests("MemberTests", ["Primitives", "LogFormat", "Raft", "StateMachine", "PeerProtocol", "Member"]),
     tests("StyleTests", []),
     tests(
       "CacheSidecarTests",
       [
-        "CacheSidecar", "ClusterNode", "StateMachine", "SidecarCore", "Keyspace", "Primitives", "Wire", nioCore,
-        nioPosix,
-        logging,
+        "CacheSidecar", "ClusterNode", "StateMachine", "SidecarCore", "Keyspace", "Primitives", "Wire", "TestSupport",
+        nioCore, nioPosix, logging,
       ]),
   ],
   swiftLanguageModes: [.v6]

@@ -10,9 +10,6 @@ package final class EmbeddedStore: SidecarStore {
   private let node: any NodeHandle
   private let eventLoop: any EventLoop
 
-  /// Bytes of transitions in one proposal, well below what one log entry takes.
-  private static let maxProposalBytes = 1024 * 1024
-
   /// `eventLoop` carries the read barriers' answers and the watches.
   package init(node: any NodeHandle, eventLoop: any EventLoop) {
     self.node = node
@@ -50,19 +47,13 @@ package final class EmbeddedStore: SidecarStore {
       let part = Self.proposal(of: rest)
       rest = rest.dropFirst(part.count)
       let results = try await propose(part.map(\.command))
-      var revokes: [Command] = []
       var refusal: SidecarStoreError?
-      for (transition, result) in zip(part, results) {
+      for result in results {
         switch Self.outcome(of: result) {
-        case .success(let outcome):
-          if case .done = outcome { revokes += transition.revokes.map { .leaseRevoke(id: $0) } }
-          outcomes.append(outcome)
+        case .success(let outcome): outcomes.append(outcome)
         case .failure(let error): refusal = error
         }
       }
-      // Only now, for a transition that failed must leave its leases alone. These have lost their keys: should the
-      // revoke be lost, they run out by themselves, so nobody waits for it.
-      if !revokes.isEmpty { node.propose(revokes) { _ in } }
       if let refusal { throw refusal }
     }
     return outcomes
@@ -116,7 +107,7 @@ package final class EmbeddedStore: SidecarStore {
     var count = 0
     for transition in transitions {
       bytes += transition.approximateBytes
-      if bytes > maxProposalBytes, count > 0 { break }
+      if bytes > Transition.maxCommitBytes, count > 0 { break }
       count += 1
     }
     return transitions.prefix(count)
@@ -154,11 +145,12 @@ extension SidecarStoreError {
 extension Transition {
   var command: Command {
     let request = TransactionRequest(comparisons: comparisons, success: operations)
-    return grants.isEmpty ? .transaction(request) : .grantAndTransact(grants: grants, request: request)
+    if grants.isEmpty, revokes.isEmpty { return .transaction(request) }
+    return .grantAndTransact(grants: grants, request: request, revokes: revokes)
   }
 
   var approximateBytes: Int {
-    var bytes = 64 + grants.count * 16
+    var bytes = 64 + grants.count * 16 + revokes.count * 9
     for comparison in comparisons {
       bytes += 64
       if case .single(let key) = comparison.range { bytes += key.count }

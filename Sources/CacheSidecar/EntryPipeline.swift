@@ -90,11 +90,7 @@ final class EntryPipeline: Sendable {
 
   private struct Renewal {
     var work: EntryWork
-    var outcome: EntryOutcome
-    var lease: LeaseID
-    var generation: UInt64
-    var markerRevision: Int64
-    var windowMilliseconds: Int64
+    var renewal: EntryRenewal
   }
 
   private struct Change {
@@ -133,10 +129,7 @@ final class EntryPipeline: Sendable {
         lookups.append(work)
         continue
       }
-      plans.renewals.append(
-        Renewal(
-          work: work, outcome: .renewed, lease: known.lease, generation: known.generation,
-          markerRevision: known.markerRevision, windowMilliseconds: known.windowMilliseconds))
+      plans.renewals.append(Renewal(work: work, renewal: EntryRenewal(known)))
     }
     if lookups.isEmpty { return plans }
     do {
@@ -158,17 +151,13 @@ final class EntryPipeline: Sendable {
       work.request, stored, newLease: FreshLease.pick(), wallMilliseconds: context.clock.wallMilliseconds())
     switch plan {
     case .answer(let outcome): finish(work, .success(outcome))
-    case .renew(let outcome):
+    case .renew(let renewal):
       let now = context.clock.monotonicMilliseconds()
-      if work.completion != nil, work.cache.isFresh(work.key, lease: stored.lease, at: now) {
+      if work.completion != nil, work.cache.isFresh(work.key, lease: renewal.lease, at: now) {
         finish(work, .success(.coalesced))
-        return
+      } else {
+        plans.renewals.append(Renewal(work: work, renewal: renewal))
       }
-      let terms = work.cache.policy.terms(for: work.key, ttlMilliseconds: stored.record?.ttlMilliseconds)
-      plans.renewals.append(
-        Renewal(
-          work: work, outcome: outcome, lease: stored.lease, generation: stored.record?.generation ?? 0,
-          markerRevision: stored.markerRevision, windowMilliseconds: window(terms, of: stored)))
     case .change(let change, let outcome, let lease, let terms):
       plans.changes.append(Change(work: work, change: change, outcome: outcome, lease: lease, terms: terms))
     case .evict(let candidate): plans.evictions.append((work, candidate))
@@ -176,17 +165,11 @@ final class EntryPipeline: Sendable {
     }
   }
 
-  /// The window that the lease as granted allows: a policy may have been changed since.
-  private func window(_ terms: LeaseTerms, of stored: StoredEntry) -> Int64 {
-    guard let granted = stored.marker?.grantedMilliseconds else { return terms.windowMilliseconds }
-    return max(0, min(terms.windowMilliseconds, granted - terms.ttlMilliseconds))
-  }
-
   private func renew(_ renewals: [Renewal]) async -> [EntryWork] {
     if renewals.isEmpty { return [] }
     let issuedAt = context.clock.monotonicMilliseconds()
     let granted: [Int64]
-    do { granted = try await context.store.renew(renewals.map(\.lease)) } catch {
+    do { granted = try await context.store.renew(renewals.map(\.renewal.lease)) } catch {
       for renewal in renewals { finish(renewal.work, .failure(error)) }
       return []
     }
@@ -199,10 +182,8 @@ final class EntryPipeline: Sendable {
         lost.append(work)
         continue
       }
-      let lease = RenewedLease(
-        lease: renewal.lease, generation: renewal.generation, markerRevision: renewal.markerRevision,
-        issuedAtMilliseconds: issuedAt, windowMilliseconds: renewal.windowMilliseconds)
-      finish(renewal.work, .success(renewal.outcome), remembering: lease)
+      let lease = renewal.renewal.renewed(issuedAtMilliseconds: issuedAt)
+      finish(renewal.work, .success(.renewed), remembering: lease)
     }
     context.metrics.countRenewals(renewals.count - lost.count)
     return lost

@@ -32,29 +32,7 @@ package protocol EvictionOutcomes: Sendable {
 
   /// Veto by a subscriber: back to LIVE, generation + 1, with this TTL (nil: the policy's).
   func keep(_ entry: EntryName, sequence: UInt64, ttlMilliseconds: Int64?) async throws(SidecarStoreError)
-    -> AcknowledgementOutcome
+    -> KeepOutcome
 }
 
-package struct Acknowledgement: Sendable {
-  package var sequence: UInt64
-  package var entry: EntryName
-  package var generation: UInt64
-  /// Every subscriber that this eviction waits for has acknowledged it now.
-  package var isLast: Bool
-  /// The consumer says that the blob is gone, even if the entry has come back to life meanwhile: then the entry is
-  /// dropped.
-  package var blobIsGone: Bool
-
-  package init(sequence: UInt64, entry: EntryName, generation: UInt64, isLast: Bool, blobIsGone: Bool = false) {
-    self.sequence = sequence
-    self.entry = entry
-    self.generation = generation
-    self.isLast = isLast
-    self.blobIsGone = blobIsGone
-  }
-}
-
-package enum AcknowledgementOutcome: Hashable, Sendable {
-  case accepted
-  case stale(livingGeneration: UInt64?)
-}
+package typealias AcknowledgementOutcome = EntrySettlement.Verdict

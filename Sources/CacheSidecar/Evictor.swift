@@ -4,12 +4,13 @@ import Primitives
 import SidecarCore
 import Synchronization
 
-/// Turns ended leases into evictions. The watch on all markers makes it prompt; a scan (at the start, after every
+/// Turns ended leases into evictions, and tells the journal what others append to it. The watch on all markers makes it prompt; a scan (at the start, after every
 /// interruption of the watch, and hourly) makes it certain.
 final class Evictor: Sendable {
   private let context: SidecarContext
   private let journal: JournalWriter
   private let caches: [String: SidecarCache]
+  private let planner: EvictionPlanner
   private let logger: Logger
 
   private static let scanPage: Int64 = 1_000
@@ -21,6 +22,7 @@ final class Evictor: Sendable {
     self.context = context
     self.journal = journal
     self.caches = caches
+    planner = EvictionPlanner(layout: context.layout, policies: caches.mapValues(\.policy))
     self.logger = logger
   }
 
@@ -45,9 +47,11 @@ final class Evictor: Sendable {
 
   /// Until something fails. `onProgress` after each finished scan.
   private func watchAndScan(onProgress: () -> Void) async throws {
-    let revision = try await currentRevision()
+    let found = try await context.store.range(RangeQuery(.single(context.layout.journalHead)))
+    if let head = found.records.first { try await journal.catchUp(with: head) }
     try await withThrowingTaskGroup(of: Void.self) { group in
-      group.addTask { try await self.watch(from: revision + 1) }
+      group.addTask { try await self.watch(from: found.revision + 1) }
+      group.addTask { try await self.journal.follow(from: found.revision + 1) }
       repeat {
         try await scan()
         onProgress()
@@ -66,47 +70,29 @@ final class Evictor: Sendable {
 
   private func watch(from revision: Int64) async throws {
     for try await batch in context.store.watch(prefix: context.layout.allMarkers, from: revision) {
-      var ended: [EntryName: EvictionReason] = [:]
-      for event in batch.events {
-        guard case .delete(let cause) = event.kind, let entry = context.layout.entry(of: event.record.key) else {
-          continue
-        }
-        ended[entry] = cause == .leaseExpired ? .expired : .deleted
-        if cause != .leaseExpired {
-          caches[entry.cache]?.forget(
-            entry.key, revision: event.record.modRevision, at: context.clock.monotonicMilliseconds())
-        }
+      let ended = planner.endedMarkers(in: batch.events)
+      for marker in ended where !marker.hasExpired {
+        caches[marker.entry.cache]?.forget(
+          marker.entry.key, revision: marker.revision, at: context.clock.monotonicMilliseconds())
       }
       try await evict(ended)
     }
     throw SidecarStoreError.unavailable("the watch on markers has ended")
   }
 
-  private func evict(_ ended: [EntryName: EvictionReason]) async throws(SidecarStoreError) {
-    var rest = Array(ended)[...]
+  private func evict(_ ended: [EvictionPlanner.EndedMarker]) async throws(SidecarStoreError) {
+    var rest = ended[...]
     while !rest.isEmpty {
-      let page = Array(rest.prefix(Limits.maxJournalChunkItems))
+      let page = rest.prefix(Limits.maxJournalChunkItems)
       rest = rest.dropFirst(page.count)
-      let entries = try await context.store.readEntries(page.map(\.key), layout: context.layout)
-      var candidates: [EvictionCandidate] = []
-      for (result, reason) in zip(entries, page.map(\.value)) {
+      let entries = try await context.store.readEntries(page.map(\.entry), layout: context.layout)
+      let candidates = zip(entries, page).compactMap { result, marker -> EvictionCandidate? in
         // The scan reports what cannot be read.
-        guard case .success(let entry) = result else { continue }
-        guard entry.marker == nil, let record = entry.record, record.state == .live else { continue }
-        candidates.append(
-          EvictionCandidate(
-            entry: entry.entry, record: record, recordRevision: entry.recordRevision,
-            reason: .expired, idleMilliseconds: idleMilliseconds(entry.entry, record, reason)))
+        guard case .success(let entry) = result else { return nil }
+        return planner.candidate(for: entry, after: marker)
       }
       _ = try await journal.evict(candidates)
     }
-  }
-
-  /// An entry whose lease ran out has been unused for as long as it was granted.
-  private func idleMilliseconds(_ entry: EntryName, _ record: EntryRecord, _ reason: EvictionReason) -> Int64 {
-    guard reason == .expired else { return 0 }
-    return caches[entry.cache]?.policy.terms(for: entry.key, ttlMilliseconds: record.ttlMilliseconds)
-      .grantedMilliseconds ?? record.ttlMilliseconds
   }
 
   // MARK: Scan
@@ -130,12 +116,7 @@ final class Evictor: Sendable {
     while let next = range {
       let page = try await context.store.range(RangeQuery(next, revision: revision, limit: Self.scanPage))
       scan.add(records: page.records, markerKeys: try await markerKeys(for: page.records, scan, at: revision))
-      let candidates = scan.takeOwed().map { owed in
-        EvictionCandidate(
-          entry: owed.entry, record: owed.record, recordRevision: owed.recordRevision, reason: .expired,
-          idleMilliseconds: idleMilliseconds(owed.entry, owed.record, .expired))
-      }
-      _ = try await journal.evict(candidates)
+      _ = try await journal.evict(scan.takeOwed().map(planner.candidate))
       range = page.more ? rest(of: .prefix(context.layout.allRecords), after: page.records) : nil
     }
     for key in scan.unreadable { logger.error("evictor: cannot read the record", metadata: ["key": "\(key)"]) }

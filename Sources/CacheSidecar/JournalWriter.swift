@@ -15,26 +15,21 @@ package final class JournalWriter: Sendable {
     case evict([EvictionCandidate], CheckedContinuation<Result<[Int64?], SidecarStoreError>, Never>)
     case revive([RevivalCandidate], CheckedContinuation<Result<[Int64?], SidecarStoreError>, Never>)
     case trim(below: UInt64, CheckedContinuation<Result<Void, SidecarStoreError>, Never>)
+    case catchUp(JournalHead, CheckedContinuation<Result<Void, SidecarStoreError>, Never>)
   }
 
   private struct State {
     var jobs: Deque<Job> = []
     var isRunning = false
-    var head = JournalHead(epoch: 0)
+    var index = JournalIndex()
     /// The outcome of the last append is unknown: read the head before the next one.
     var mustReload = false
-    /// First sequence number of each chunk kept, ascending.
-    var chunkStarts: [UInt64] = []
-    var recentChunks: Deque<JournalChunk> = []
-    var recentItemCount = 0
     var wakers: [@Sendable () -> Void] = []
   }
 
-  /// Items of recent chunks kept in memory, so that prompt readers need not go to the store.
-  private static let maxRecentItems = 20_000
   /// Revivals in one transaction: two operations each, within etcd's 128.
   private static let maxRevivalsPerAppend = 32
-  /// A chunk and the changes that follow stay far below a request's limit.
+  /// What the store holds of one chunk.
   private static let maxChunkBytes = 512 * 1024
   private static let maxConflictRetries = 8
 
@@ -79,6 +74,27 @@ package final class JournalWriter: Sendable {
     try await withCheckedContinuation { enqueue(.trim(below: sequence, $0)) }.get()
   }
 
+  /// Until the watch ends, with an error: what other sidecars append becomes known here, and wakes the readers.
+  func follow(from revision: Int64) async throws {
+    for try await batch in context.store.watch(prefix: context.layout.journalHead, from: revision) {
+      if let stored = batch.events.last(where: { $0.kind == .put })?.record { try await catchUp(with: stored) }
+    }
+    throw SidecarStoreError.unavailable("the watch on the journal's head has ended")
+  }
+
+  /// Learns what the store's head tells. Behind the appends under way here: theirs is the usual reason that it moves.
+  func catchUp(with stored: KeyRecord) async throws(SidecarStoreError) {
+    let head = try head(in: stored)
+    guard state.withLock({ $0.index.isBehind(head) }) else { return }
+    try await withCheckedContinuation { enqueue(.catchUp(head, $0)) }.get()
+  }
+
+  private func head(in stored: KeyRecord) throws(SidecarStoreError) -> JournalHead {
+    do { return try JournalHead(decoding: stored.value) } catch {
+      throw .refused("the journal's head \(context.layout.journalHead) cannot be read: \(error)")
+    }
+  }
+
   private func enqueue(_ job: Job) {
     let mustStart = state.withLock { state in
       state.jobs.append(job)
@@ -110,6 +126,11 @@ package final class JournalWriter: Sendable {
     case .trim(let sequence, let continuation):
       continuation.resume(
         returning: await result { () async throws(SidecarStoreError) in try await self.cut(below: sequence) })
+    case .catchUp(let head, let continuation):
+      continuation.resume(
+        returning: await result { () async throws(SidecarStoreError) in
+          if self.state.withLock({ $0.index.isBehind(head) }) { try await self.reload() }
+        })
     }
   }
 
@@ -148,11 +169,19 @@ package final class JournalWriter: Sendable {
     return part
   }
 
+  /// Items become readable together with what they tell of: a reader that saw one before its entry's change would take
+  /// it for void and pass over it.
   private func appendChunk(_ candidates: [EvictionCandidate]) async throws(SidecarStoreError) -> [Int64?] {
     for _ in 0..<Self.maxConflictRetries {
       let plan = planner.evictions(
-        candidates, after: state.withLock { $0.head }, appendID: .random(in: .min ... .max))
-      let outcomes = try await context.store.commit([Transition(plan.append)] + plan.changes.map(Transition.init))
+        candidates, after: state.withLock { $0.index.head }, appendID: .random(in: .min ... .max))
+      let transitions = [Transition(plan.append)] + plan.changes.map(Transition.init)
+      let bytes = transitions.reduce(0) { $0 + $1.approximateBytes }
+      guard bytes <= Transition.maxCommitBytes || candidates.count == 1 else {
+        let half = candidates.count / 2
+        return try await appendChunk(Array(candidates[..<half])) + appendChunk(Array(candidates[half...]))
+      }
+      let outcomes = try await context.store.commit(transitions)
       guard outcomes[0].revision != nil else {
         try await reload()
         continue
@@ -191,11 +220,11 @@ package final class JournalWriter: Sendable {
   /// The commit's revision; nil when a record has changed.
   private func appendRevivals(_ candidates: [RevivalCandidate]) async throws(SidecarStoreError) -> Int64? {
     for _ in 0..<Self.maxConflictRetries {
-      let head = state.withLock { $0.head }
+      let head = state.withLock { $0.index.head }
       let append = planner.revivals(candidates, after: head, appendID: .random(in: .min ... .max))
       guard let revision = try await context.store.commit([Transition(append)])[0].revision else {
         try await reload()
-        if state.withLock({ $0.head == head }) { return nil }
+        if state.withLock({ $0.index.head == head }) { return nil }
         continue
       }
       for candidate in candidates {
@@ -212,18 +241,11 @@ package final class JournalWriter: Sendable {
 
   private func cut(below sequence: UInt64) async throws(SidecarStoreError) {
     for _ in 0..<Self.maxConflictRetries {
-      let (head, target) = state.withLock { state in (state.head, Self.trimTarget(state, below: sequence)) }
+      let (head, target) = state.withLock { state in (state.index.head, state.index.trimTarget(below: sequence)) }
       guard target > head.first else { return }
       let append = planner.trim(to: target, after: head, appendID: .random(in: .min ... .max))
       if try await context.store.commit([Transition(append)])[0].revision != nil {
-        state.withLock { state in
-          state.head = append.head
-          state.chunkStarts.removeAll { $0 < target }
-          while let oldest = state.recentChunks.first, oldest.firstSequence < target {
-            state.recentItemCount -= oldest.items.count
-            state.recentChunks.removeFirst()
-          }
-        }
+        state.withLock { $0.index.noteTrim(append.head) }
         return
       }
       try await reload()
@@ -231,23 +253,10 @@ package final class JournalWriter: Sendable {
     throw .unavailable("the journal is being written by somebody else")
   }
 
-  /// The first sequence number that must stay: the start of the chunk that holds `sequence`.
-  private static func trimTarget(_ state: State, below sequence: UInt64) -> UInt64 {
-    if sequence >= state.head.next { return state.head.next }
-    return state.chunkStarts.last { $0 <= sequence } ?? state.head.first
-  }
-
   /// Makes a committed append visible.
   private func publish(_ append: JournalPlanner.Append) {
-    guard let chunk = append.chunk else { preconditionFailure("an append without items") }
     let wakers = state.withLock { state in
-      state.head = append.head
-      state.chunkStarts.append(chunk.firstSequence)
-      state.recentChunks.append(chunk)
-      state.recentItemCount += chunk.items.count
-      while state.recentItemCount > Self.maxRecentItems, state.recentChunks.count > 1 {
-        state.recentItemCount -= state.recentChunks.removeFirst().items.count
-      }
+      state.index.note(append)
       return state.wakers
     }
     for wake in wakers { wake() }
@@ -258,11 +267,8 @@ package final class JournalWriter: Sendable {
     guard let stored = try await context.store.get([context.layout.journalHead])[0] else {
       throw .refused("the journal's head \(context.layout.journalHead) is missing from the store")
     }
-    let head: JournalHead
-    do { head = try JournalHead(decoding: stored.value) } catch {
-      throw .refused("the journal's head \(context.layout.journalHead) cannot be read: \(error)")
-    }
-    let known = state.withLock { $0 }
+    let head = try head(in: stored)
+    let known = state.withLock { $0.index }
     if known.head == head {
       state.withLock { $0.mustReload = false }
       return
@@ -270,25 +276,19 @@ package final class JournalWriter: Sendable {
     if known.head.epoch != 0 {
       logger.info("journal: the head has moved", metadata: ["from": "\(known.head.next)", "to": "\(head.next)"])
     }
-    var starts = known.chunkStarts.filter { $0 >= head.first }
-    let from = known.head.epoch == head.epoch ? known.head.next : head.first
-    if known.head.epoch != head.epoch { starts = [] }
-    starts += try await readChunkStarts(from: from, to: head.next)
+    let starts = try await readChunkStarts(known.unknown(below: head))
     let wakers = state.withLock { state in
-      state.head = head
-      state.chunkStarts = starts
-      state.recentChunks.removeAll()
-      state.recentItemCount = 0
+      state.index.reload(head, newStarts: starts)
       state.mustReload = false
       return state.wakers
     }
     for wake in wakers { wake() }
   }
 
-  private func readChunkStarts(from: UInt64, to: UInt64) async throws(SidecarStoreError) -> [UInt64] {
+  private func readChunkStarts(_ numbers: Range<UInt64>) async throws(SidecarStoreError) -> [UInt64] {
     var starts: [UInt64] = []
-    var start = context.layout.journalChunk(firstSequence: from)
-    let end = context.layout.journalChunk(firstSequence: to)
+    var start = context.layout.journalChunk(firstSequence: numbers.lowerBound)
+    let end = context.layout.journalChunk(firstSequence: numbers.upperBound)
     while start < end {
       var query = RangeQuery(.halfOpen(start: start, end: end), limit: Int64(Limits.maxJournalChunkItems))
       query.keysOnly = true
@@ -308,9 +308,9 @@ package final class JournalWriter: Sendable {
 }
 
 extension JournalWriter: EvictionJournal, JournalTrimming {
-  package var epoch: UInt32 { state.withLock { $0.head.epoch } }
-  package var head: UInt64 { state.withLock { $0.head.next - 1 } }
-  package var first: UInt64 { state.withLock { $0.head.first } }
+  package var epoch: UInt32 { state.withLock { $0.index.head.epoch } }
+  package var head: UInt64 { state.withLock { $0.index.head.next - 1 } }
+  package var first: UInt64 { state.withLock { $0.index.head.first } }
 
   package func onAdvance(_ wake: @escaping @Sendable () -> Void) {
     state.withLock { $0.wakers.append(wake) }
@@ -319,43 +319,10 @@ extension JournalWriter: EvictionJournal, JournalTrimming {
   package func items(
     from sequence: UInt64, limit: Int
   ) async throws(SidecarStoreError) -> [(sequence: UInt64, item: JournalItem)] {
-    let (start, chunks, remembered) = state.withLock { state in
-      let start = max(sequence, state.head.first)
-      let chunks = Self.chunks(state, from: start, limit: limit)
-      var remembered: [JournalChunk]?
-      if let first = chunks.first, let oldest = state.recentChunks.first, oldest.firstSequence <= first {
-        let last = chunks[chunks.index(before: chunks.endIndex)]
-        remembered = state.recentChunks.filter { (first...last).contains($0.firstSequence) }
-      }
-      return (start, chunks, remembered)
-    }
-    guard !chunks.isEmpty, limit > 0 else { return [] }
-    var items: [(sequence: UInt64, item: JournalItem)] = []
-    let wanted: [JournalChunk]
-    if let remembered { wanted = remembered } else { wanted = try await read(chunks) }
-    for chunk in wanted {
-      for (offset, item) in chunk.items.enumerated() {
-        let number = chunk.firstSequence + UInt64(offset)
-        if number >= start, items.count < limit { items.append((number, item)) }
-      }
-    }
-    return items
-  }
-
-  /// The starts of the chunks that hold `limit` items from `start` on.
-  private static func chunks(_ state: State, from start: UInt64, limit: Int) -> ArraySlice<UInt64> {
-    let starts = state.chunkStarts
-    var low = 0
-    var high = starts.count
-    while low < high {
-      let middle = (low + high) / 2
-      if starts[middle] <= start { low = middle + 1 } else { high = middle }
-    }
-    let begin = max(0, low - 1)
-    let wanted = start + UInt64(max(0, limit))
-    var end = begin
-    while end < starts.count, starts[end] < wanted { end += 1 }
-    return starts[begin..<end]
+    let lookup = state.withLock { $0.index.lookUp(from: sequence, limit: limit) }
+    guard !lookup.chunkStarts.isEmpty, limit > 0 else { return [] }
+    if let remembered = lookup.remembered { return lookup.items(of: remembered) }
+    return lookup.items(of: try await read(lookup.chunkStarts))
   }
 
   private func read(_ starts: ArraySlice<UInt64>) async throws(SidecarStoreError) -> [JournalChunk] {

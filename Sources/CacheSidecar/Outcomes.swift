@@ -27,7 +27,7 @@ final class Outcomes: EvictionOutcomes {
         do { stored = try StoredEntry(item.entry, record: record, marker: nil) } catch {
           throw .refused("the record of \(item.entry.path) cannot be read: \(error)")
         }
-        if case .evicting(item.sequence, _)? = stored.record?.state { due.append(true) } else { due.append(false) }
+        due.append(stored.isEvicting(as: item.sequence))
       }
     }
     return due
@@ -45,8 +45,8 @@ final class Outcomes: EvictionOutcomes {
       let entries = try await context.store.entries(open.map { acknowledgements[$0].entry }, layout: context.layout)
       var changes: [(index: Int, change: EntryChange)] = []
       for (index, entry) in zip(open, entries) {
-        let settlement = settlement(of: acknowledgements[index], entry)
-        outcomes[index] = AcknowledgementOutcome(settlement.verdict)
+        let settlement = EntrySettlement(of: entry, by: acknowledgements[index], layout: context.layout)
+        outcomes[index] = settlement.verdict
         if let change = settlement.change { changes.append((index, change)) }
       }
       if changes.isEmpty, cursors.isEmpty { return outcomes }
@@ -66,16 +66,19 @@ final class Outcomes: EvictionOutcomes {
 
   func keep(
     _ entry: EntryName, sequence: UInt64, ttlMilliseconds: Int64?
-  ) async throws(SidecarStoreError) -> AcknowledgementOutcome {
+  ) async throws(SidecarStoreError) -> KeepOutcome {
     guard let cache = caches[entry.cache] else {
       throw .refused("no cache is called \(entry.cache): its policy has been removed, so nothing can be kept in it")
     }
     for _ in 0..<Self.maxRounds {
       let stored = try await context.store.entries([entry], layout: context.layout)[0]
-      guard
-        let revival = cache.planner.planKeep(
-          stored, sequence: sequence, ttlMilliseconds: ttlMilliseconds, newLease: FreshLease.pick())
-      else { return .stale(livingGeneration: stored.record?.state == .live ? stored.record?.generation : nil) }
+      let plan = cache.planner.planKeep(
+        stored, sequence: sequence, ttlMilliseconds: ttlMilliseconds, newLease: FreshLease.pick())
+      let revival: RevivalCandidate
+      switch plan {
+      case .answer(let outcome): return outcome
+      case .revive(let candidate): revival = candidate
+      }
       let issuedAt = context.clock.monotonicMilliseconds()
       guard let revision = try await journal.revive([revival])[0] else { continue }
       cache.remember(
@@ -84,15 +87,9 @@ final class Outcomes: EvictionOutcomes {
           lease: revival.lease, generation: revival.after.generation, markerRevision: revision,
           issuedAtMilliseconds: issuedAt, windowMilliseconds: revival.terms.windowMilliseconds),
         at: context.clock.monotonicMilliseconds())
-      return .accepted
+      return .kept
     }
     throw .unavailable("too many changes of the same entry at the same time")
-  }
-
-  private func settlement(of acknowledgement: Acknowledgement, _ entry: StoredEntry) -> EntrySettlement {
-    EntrySettlement(
-      of: entry, sequence: acknowledgement.sequence, generation: acknowledgement.generation,
-      isLast: acknowledgement.isLast, blobIsGone: acknowledgement.blobIsGone, layout: context.layout)
   }
 
   private func finish(_ change: EntryChange, revision: Int64) {
@@ -100,14 +97,5 @@ final class Outcomes: EvictionOutcomes {
     guard change.after == nil, change.before?.state == .live else { return }
     caches[change.entry.cache]?.forget(
       change.entry.key, revision: revision, at: context.clock.monotonicMilliseconds())
-  }
-}
-
-extension AcknowledgementOutcome {
-  init(_ verdict: EntrySettlement.Verdict) {
-    switch verdict {
-    case .accepted: self = .accepted
-    case .stale(let generation): self = .stale(livingGeneration: generation)
-    }
   }
 }

@@ -87,7 +87,7 @@ package final class SidecarCache: Sendable {
     }
     var uncovered: [EntryCompletion] = []
     for waiter in waiters {
-      if let lease, waiter.hitAtMilliseconds > lease.freshUntilMilliseconds {
+      if let lease, !lease.covers(hitAtMilliseconds: waiter.hitAtMilliseconds) {
         uncovered.append(waiter.completion)
       } else {
         waiter.completion(result)

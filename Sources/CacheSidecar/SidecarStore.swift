@@ -11,8 +11,8 @@ package protocol SidecarStore: Sendable {
   /// The present records of these keys, nil for those that are absent; one consistent read.
   func get(_ keys: [Bytes]) async throws(SidecarStoreError) -> [KeyRecord?]
 
-  /// Independent transactions, each atomic by itself and at a revision of its own, in order, one result each. One commit
-  /// of the log on the embedded node.
+  /// Independent transactions, each atomic by itself and at a revision of its own, in order, one result each. On the
+  /// embedded node up to `Transition.maxCommitBytes` are one commit of the log, which nobody sees half.
   func commit(_ transitions: [Transition]) async throws(SidecarStoreError) -> [TransitionOutcome]
 
   /// Renews leases; the granted TTL in ms for each, 0 when a lease is gone. Answered when committed.
@@ -47,8 +47,12 @@ package struct LeaseTime: Hashable, Sendable {
   }
 }
 
-/// One guarded change. When the comparisons hold, `grants` are granted and `operations` run; else nothing happens.
+/// One guarded change. When the comparisons hold, `grants` are granted, `operations` run and `revokes` end; else nothing
+/// happens. All at once: a lease that has lost its marker must not be renewed by anybody who has not heard of that.
 package struct Transition: Sendable {
+  /// Well below what one log entry takes.
+  package static let maxCommitBytes = 1024 * 1024
+
   package var comparisons: [Comparison]
   package var grants: [LeaseGrant]
   package var operations: [Operation]

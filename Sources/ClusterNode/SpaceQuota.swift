@@ -52,7 +52,7 @@ extension Command {
     switch self {
     case .put(let put): put.quotaBytes
     case .transaction(let request): request.quotaBytes
-    case .grantAndTransact(let grants, let request): grants.count * Limits.quotaLeaseBytes + request.quotaBytes
+    case .grantAndTransact(let grants, let request, _): grants.count * Limits.quotaLeaseBytes + request.quotaBytes
     case .leaseGrant: Limits.quotaLeaseBytes
     default: 0
     }

@@ -12,59 +12,59 @@ import StateMachine
 // leader has changed.
 
 /// A follower's side.
-struct ForwardTable: Sendable {
-  struct Forward: Sendable {
-    var proposal: Proposal
-    var term: Term
-    var sentAt: MonotonicTime
+package struct ForwardTable: Sendable {
+  package struct Forward: Sendable {
+    package var proposal: Proposal
+    package var term: Term
+    package var sentAt: MonotonicTime
   }
 
   private let session: UInt64
   private var lastSequence: UInt64 = 0
-  private(set) var open: [UInt64: Forward] = [:]
+  package private(set) var open: [UInt64: Forward] = [:]
 
-  init(session: UInt64) { self.session = session }
+  package init(session: UInt64) { self.session = session }
 
-  var count: Int { open.count }
+  package var count: Int { open.count }
 
   /// Takes a proposal that is sent to the leader of `term` now; answers its number.
-  mutating func add(_ proposal: Proposal, term: Term, at now: MonotonicTime) -> UInt64 {
+  package mutating func add(_ proposal: Proposal, term: Term, at now: MonotonicTime) -> UInt64 {
     lastSequence += 1
     open[lastSequence] = Forward(proposal: proposal, term: term, sentAt: now)
     return lastSequence
   }
 
-  func origin(_ sequence: UInt64, member: NodeID) -> ProposalOrigin {
+  package func origin(_ sequence: UInt64, member: NodeID) -> ProposalOrigin {
     ProposalOrigin(memberID: member, session: session, sequence: sequence)
   }
 
   /// The proposal of this life with that origin, which is answered now.
-  mutating func take(_ origin: ProposalOrigin) -> Proposal? {
+  package mutating func take(_ origin: ProposalOrigin) -> Proposal? {
     guard origin.session == session else { return nil }
     return open.removeValue(forKey: origin.sequence)?.proposal
   }
 
-  mutating func take(_ sequence: UInt64) -> Proposal? { open.removeValue(forKey: sequence)?.proposal }
+  package mutating func take(_ sequence: UInt64) -> Proposal? { open.removeValue(forKey: sequence)?.proposal }
 
   /// Those that were sent under a term before `term`, in the order in which they were sent: none will be appended.
-  mutating func takeLost(before term: Term) -> [Proposal] {
+  package mutating func takeLost(before term: Term) -> [Proposal] {
     let lost = open.filter { $0.value.term < term }.keys.sorted()
     return lost.map { open.removeValue(forKey: $0)!.proposal }
   }
 
-  mutating func takeAll() -> [Proposal] {
+  package mutating func takeAll() -> [Proposal] {
     let all = open.keys.sorted().map { open[$0]!.proposal }
     open = [:]
     return all
   }
 
-  mutating func takeExpired(at now: MonotonicTime) -> [Proposal] {
+  package mutating func takeExpired(at now: MonotonicTime) -> [Proposal] {
     let expired = open.filter { $0.value.proposal.deadline <= now }.keys.sorted()
     return expired.map { open.removeValue(forKey: $0)!.proposal }
   }
 
   /// Those of `term` that have not been answered for a while, in order; they count as sent now.
-  mutating func due(term: Term, sentBefore moment: MonotonicTime, now: MonotonicTime) -> [(UInt64, Proposal)] {
+  package mutating func due(term: Term, sentBefore moment: MonotonicTime, now: MonotonicTime) -> [(UInt64, Proposal)] {
     let due = open.filter { $0.value.term == term && $0.value.sentAt < moment }.keys.sorted()
     for sequence in due { open[sequence]!.sentAt = now }
     return due.map { ($0, open[$0]!.proposal) }
@@ -72,18 +72,20 @@ struct ForwardTable: Sendable {
 }
 
 /// A leader's side: which numbers it has taken in its term.
-struct ForwardIntake: Sendable {
+package struct ForwardIntake: Sendable {
   private var term: Term = 0
   private var taken: [NodeID: (session: UInt64, sequence: UInt64)] = [:]
 
-  mutating func begin(term: Term) {
+  package init() {}
+
+  package mutating func begin(term: Term) {
     guard term != self.term else { return }
     self.term = term
     taken = [:]
   }
 
   /// False for what was taken before.
-  mutating func takes(_ origin: ProposalOrigin) -> Bool {
+  package mutating func takes(_ origin: ProposalOrigin) -> Bool {
     if let last = taken[origin.memberID], last.session == origin.session, origin.sequence <= last.sequence {
       return false
     }

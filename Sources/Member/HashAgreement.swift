@@ -7,37 +7,45 @@ import StateMachine
 /// (`StateHash`); followers tell theirs with the answers to heartbeats, the leader finds what a
 /// majority agrees on and tells that with its heartbeats. A member that had another hash at that index has lost or
 /// changed something, whoever leads.
-struct HashAgreement: Sendable {
-  typealias Checkpoint = StateHash.Checkpoint
+package struct HashAgreement: Sendable {
+  package typealias Checkpoint = StateHash.Checkpoint
 
-  struct Finding: Sendable {
-    var index: LogIndex
-    var own: UInt64
-    var agreed: UInt64
+  package struct Finding: Hashable, Sendable {
+    package var index: LogIndex
+    package var own: UInt64
+    package var agreed: UInt64
+
+    package init(index: LogIndex, own: UInt64, agreed: UInt64) {
+      self.index = index
+      self.own = own
+      self.agreed = agreed
+    }
   }
 
   /// This member's, newest last.
   private var history: [Checkpoint] = []
   /// What followers have told, by index: the leader's view.
   private var told: [NodeID: [Checkpoint]] = [:]
-  private(set) var agreed: Checkpoint?
+  package private(set) var agreed: Checkpoint?
   private var finding: Finding?
 
-  var own: Checkpoint? { history.last }
+  package init() {}
+
+  package var own: Checkpoint? { history.last }
 
   /// A new leadership knows nothing of the others.
-  mutating func reset() {
+  package mutating func reset() {
     told = [:]
     agreed = nil
   }
 
-  mutating func noteOwn(_ checkpoints: [Checkpoint]) { history = checkpoints }
+  package mutating func noteOwn(_ checkpoints: [Checkpoint]) { history = checkpoints }
 
   /// Another state has come in the place of this one.
-  mutating func forgetOwn() { history = [] }
+  package mutating func forgetOwn() { history = [] }
 
   /// Leader: a follower's newest checkpoint.
-  mutating func note(_ beat: PeerBeat, from peer: NodeID, voters: [NodeID], own: NodeID) {
+  package mutating func note(_ beat: PeerBeat, from peer: NodeID, voters: [NodeID], own: NodeID) {
     guard beat.appliedIndex > 0, told[peer]?.last?.index != beat.appliedIndex else { return }
     told[peer, default: []].append(Checkpoint(index: beat.appliedIndex, hash: beat.stateHash))
     if told[peer]!.count > StateHash.maxCheckpoints { told[peer]!.removeFirst() }
@@ -57,7 +65,7 @@ struct HashAgreement: Sendable {
   }
 
   /// Follower: what the leader says most members agree on.
-  mutating func compare(with beat: PeerBeat) {
+  package mutating func compare(with beat: PeerBeat) {
     if beat.appliedIndex > 0 { compare(beat.appliedIndex, beat.stateHash) }
   }
 
@@ -66,7 +74,7 @@ struct HashAgreement: Sendable {
     finding = Finding(index: index, own: mine.hash, agreed: hash)
   }
 
-  mutating func takeFinding() -> Finding? {
+  package mutating func takeFinding() -> Finding? {
     defer { finding = nil }
     return finding
   }

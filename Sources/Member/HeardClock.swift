@@ -7,17 +7,19 @@ import Raft
 /// Only the clock of the leader that has stamped last may be taken up. Each leader goes on from what it knows, and counts
 /// no time without a leader: another one's clock may be ahead of the one by which leases have been granted since, and
 /// going on from it would end them early.
-struct HeardClock: Sendable {
+package struct HeardClock: Sendable {
   private var term: Term = 0
   private var clock = LeaseClock.zero
 
-  mutating func note(_ told: LeaseClock, term: Term) {
+  package init() {}
+
+  package mutating func note(_ told: LeaseClock, term: Term) {
     clock = term == self.term ? max(clock, told) : told
     self.term = term
   }
 
   /// From where a new leader goes on.
-  func start(behind applied: MemberCore.AppliedMark) -> LeaseClock {
+  package func start(behind applied: MemberCore.AppliedMark) -> LeaseClock {
     term >= applied.stampTerm ? max(applied.clock, clock) : applied.clock
   }
 }

@@ -4,33 +4,35 @@ import Raft
 // Linearizable reads: the leader confirms an index, the answer comes when that has been applied here (thesis §6.4).
 
 /// Readers that wait, in groups that share one question to the leader.
-struct ReadTable: Sendable {
-  struct Reader: Sendable {
-    var ticket: ReadTicket
-    var deadline: MonotonicTime
+package struct ReadTable: Sendable {
+  package struct Reader: Sendable {
+    package var ticket: ReadTicket
+    package var deadline: MonotonicTime
   }
 
-  struct Group: Sendable {
-    var readers: [Reader]
-    var askedAt: MonotonicTime
+  package struct Group: Sendable {
+    package var readers: [Reader]
+    package var askedAt: MonotonicTime
     /// Set once the leader has confirmed it.
-    var index: LogIndex?
+    package var index: LogIndex?
   }
 
-  private(set) var unasked: [Reader] = []
-  private(set) var asked: [UInt64: Group] = [:]
+  package private(set) var unasked: [Reader] = []
+  package private(set) var asked: [UInt64: Group] = [:]
   private var lastContext: UInt64 = 0
   /// A refused question is not repeated at once.
   private var askAgainAt: MonotonicTime?
 
-  var isEmpty: Bool { unasked.isEmpty && asked.isEmpty }
+  package init() {}
 
-  mutating func add(_ ticket: ReadTicket, deadline: MonotonicTime) {
+  package var isEmpty: Bool { unasked.isEmpty && asked.isEmpty }
+
+  package mutating func add(_ ticket: ReadTicket, deadline: MonotonicTime) {
     unasked.append(Reader(ticket: ticket, deadline: deadline))
   }
 
   /// The question to ask now, for all that have not asked yet.
-  mutating func ask(at now: MonotonicTime) -> UInt64? {
+  package mutating func ask(at now: MonotonicTime) -> UInt64? {
     guard !unasked.isEmpty, (askAgainAt.map { $0 <= now } ?? true) else { return nil }
     askAgainAt = nil
     lastContext += 1
@@ -39,15 +41,15 @@ struct ReadTable: Sendable {
     return lastContext
   }
 
-  mutating func confirm(_ context: UInt64, at index: LogIndex) { asked[context]?.index = index }
+  package mutating func confirm(_ context: UInt64, at index: LogIndex) { asked[context]?.index = index }
 
-  mutating func refuse(_ context: UInt64, askAgainAt moment: MonotonicTime) {
+  package mutating func refuse(_ context: UInt64, askAgainAt moment: MonotonicTime) {
     guard let group = asked.removeValue(forKey: context) else { return }
     unasked += group.readers
     askAgainAt = moment
   }
 
-  mutating func takeAnswered(applied index: LogIndex) -> [Reader] {
+  package mutating func takeAnswered(applied index: LogIndex) -> [Reader] {
     if asked.isEmpty { return [] }
     var answered: [Reader] = []
     for (context, group) in asked where (group.index ?? .max) <= index {
@@ -58,14 +60,14 @@ struct ReadTable: Sendable {
   }
 
   /// Questions without an answer since `moment` are asked anew: they, or their answers, may be lost.
-  mutating func forget(askedBefore moment: MonotonicTime) {
+  package mutating func forget(askedBefore moment: MonotonicTime) {
     for (context, group) in asked where group.index == nil && group.askedAt < moment {
       asked[context] = nil
       unasked += group.readers
     }
   }
 
-  mutating func takeExpired(at now: MonotonicTime) -> [Reader] {
+  package mutating func takeExpired(at now: MonotonicTime) -> [Reader] {
     var expired = unasked.filter { $0.deadline <= now }
     unasked.removeAll { $0.deadline <= now }
     for context in asked.keys {

@@ -72,14 +72,14 @@ package struct MemberCore: Sendable {
   var hashes = HashAgreement()
   var nextTimeoutCheck: MonotonicTime
 
-  struct AppliedMark: Sendable {
+  package struct AppliedMark: Sendable {
     var index: LogIndex
     var term: Term
-    var clock: LeaseClock
+    package var clock: LeaseClock
     /// Of the last entry that carried a stamp, or a later one.
-    var stampTerm: Term
+    package var stampTerm: Term
 
-    init(_ machine: borrowing StateMachine) {
+    package init(_ machine: borrowing StateMachine) {
       index = machine.appliedIndex
       term = machine.appliedTerm
       clock = machine.clock

@@ -44,14 +44,14 @@ package struct Proposal: Sendable {
     case expiry, clockStamp, alarm, attributes, promotion
   }
 
-  var commands: [Command]
+  package var commands: [Command]
   /// About what they weigh in the log.
-  var bytes: Int
-  var source: Source
+  package var bytes: Int
+  package var source: Source
   /// When the caller is told that it takes too long.
-  var deadline: MonotonicTime
+  package var deadline: MonotonicTime
 
-  init(commands: [Command], bytes: Int, source: Source, deadline: MonotonicTime) {
+  package init(commands: [Command], bytes: Int, source: Source, deadline: MonotonicTime) {
     self.commands = commands
     self.bytes = bytes
     self.source = source

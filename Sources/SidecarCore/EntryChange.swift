@@ -61,6 +61,11 @@ package struct StoredEntry: Hashable, Sendable {
       lease = marker.lease
     }
   }
+
+  /// Whether the journal's item of this number is in force: only then is it told to anybody.
+  package func isEvicting(as sequence: UInt64) -> Bool {
+    if case .evicting(sequence, _)? = record?.state { true } else { false }
+  }
 }
 
 extension Comparison {

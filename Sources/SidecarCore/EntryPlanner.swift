@@ -82,15 +82,52 @@ package struct RevivalCandidate: Hashable, Sendable {
   package var lease: LeaseID
 }
 
+/// A lease to be renewed, and what is known of its entry once it is.
+package struct EntryRenewal: Hashable, Sendable {
+  package var lease: LeaseID
+  package var generation: UInt64
+  package var markerRevision: Int64
+  package var windowMilliseconds: Int64
+
+  /// The lease that the key had at its last renewal here.
+  package init(_ known: RenewedLease) {
+    lease = known.lease
+    generation = known.generation
+    markerRevision = known.markerRevision
+    windowMilliseconds = known.windowMilliseconds
+  }
+
+  /// The window is what the lease as granted allows: a policy may have been changed since.
+  init(_ stored: StoredEntry, _ record: EntryRecord, _ terms: LeaseTerms) {
+    lease = stored.lease
+    generation = record.generation
+    markerRevision = stored.markerRevision
+    let granted = stored.marker?.grantedMilliseconds ?? terms.grantedMilliseconds
+    windowMilliseconds = max(0, min(terms.windowMilliseconds, granted - terms.ttlMilliseconds))
+  }
+
+  package func renewed(issuedAtMilliseconds: Int64) -> RenewedLease {
+    RenewedLease(
+      lease: lease, generation: generation, markerRevision: markerRevision,
+      issuedAtMilliseconds: issuedAtMilliseconds, windowMilliseconds: windowMilliseconds)
+  }
+}
+
 /// The step that a request calls for, given the entry as it stands.
 package enum EntryPlan: Hashable, Sendable {
   case answer(EntryOutcome)
   /// Renew the lease of the marker that was read.
-  case renew(EntryOutcome)
+  case renew(EntryRenewal)
   /// One guarded change; it grants `lease` under `terms`.
   case change(EntryChange, EntryOutcome, lease: LeaseID, terms: LeaseTerms)
   /// Through the journal.
   case evict(EvictionCandidate)
+  case revive(RevivalCandidate)
+}
+
+/// The step that a veto calls for.
+package enum KeepPlan: Hashable, Sendable {
+  case answer(KeepOutcome)
   case revive(RevivalCandidate)
 }
 
@@ -113,7 +150,7 @@ package struct EntryPlanner: Sendable {
     }
     switch (record.state, request) {
     case (.live, .hit):
-      return stored.marker == nil ? remark(stored, record, newLease: newLease) : .renew(.renewed)
+      return stored.marker == nil ? remark(stored, record, newLease: newLease) : renewal(of: stored, record)
     case (.live, .register(let registration)):
       return planKnown(registration, stored, record, newLease: newLease)
     case (.live, .evict):
@@ -136,16 +173,18 @@ package struct EntryPlanner: Sendable {
     }
   }
 
-  /// A subscriber's veto: back to LIVE with this TTL (nil: the entry's own). Nil when it comes too late.
+  /// A subscriber's veto: back to LIVE with this TTL (nil: the entry's own).
   package func planKeep(
     _ stored: StoredEntry, sequence: UInt64, ttlMilliseconds: Int64?, newLease: LeaseID
-  ) -> RevivalCandidate? {
-    guard let record = stored.record, case .evicting(sequence, _) = record.state, !record.acknowledged else {
-      return nil
+  ) -> KeepPlan {
+    guard let record = stored.record, stored.isEvicting(as: sequence) else {
+      return .answer(.stale(livingGeneration: stored.record?.state == .live ? stored.record?.generation : nil))
     }
-    return revival(
-      of: stored, record, sequence: sequence, with: EntryRegistration(ttlMilliseconds: ttlMilliseconds),
-      lease: newLease, registeredAtMilliseconds: record.registeredAtMilliseconds)
+    if record.acknowledged { return .answer(.tooLate) }
+    return .revive(
+      revival(
+        of: stored, record, sequence: sequence, with: EntryRegistration(ttlMilliseconds: ttlMilliseconds),
+        lease: newLease, registeredAtMilliseconds: record.registeredAtMilliseconds))
   }
 
   private func planAbsent(
@@ -170,9 +209,14 @@ package struct EntryPlanner: Sendable {
   ) -> EntryPlan {
     let after = Self.updated(record, by: registration)
     if after == record {
-      return stored.marker == nil ? remark(stored, record, newLease: newLease) : .renew(.renewed)
+      return stored.marker == nil ? remark(stored, record, newLease: newLease) : renewal(of: stored, record)
     }
     return marking(stored, becomes: after, lease: newLease, writesRecord: true, outcome: .updated)
+  }
+
+  private func renewal(of stored: StoredEntry, _ record: EntryRecord) -> EntryPlan {
+    let terms = policy.terms(for: stored.entry.key, ttlMilliseconds: record.ttlMilliseconds)
+    return .renew(EntryRenewal(stored, record, terms))
   }
 
   /// LIVE, but the lease has run out and nobody has decided the eviction yet: this hit won the race. Same life.

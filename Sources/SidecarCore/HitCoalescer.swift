@@ -20,6 +20,9 @@ package struct RenewedLease: Hashable, Sendable {
     freshUntilMilliseconds = issuedAtMilliseconds + windowMilliseconds
     self.windowMilliseconds = windowMilliseconds
   }
+
+  /// Whether the renewal, or the window behind it, is good for a hit of that moment.
+  package func covers(hitAtMilliseconds: Int64) -> Bool { hitAtMilliseconds <= freshUntilMilliseconds }
 }
 
 /// Decides which hits of one cache (or one shard of it) write anything.

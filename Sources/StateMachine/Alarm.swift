@@ -62,7 +62,8 @@ extension StateMachine {
     }
     guard isActive(.noSpace) else { return nil }
     switch command {
-    case .put, .leaseGrant, .grantAndTransact: return .noSpace
+    case .put, .leaseGrant: return .noSpace
+    case .grantAndTransact(let grants, let request, _): return grants.isEmpty && !request.puts ? nil : .noSpace
     case .transaction(let request): return request.puts ? .noSpace : nil
     case .delete, .compact, .leaseRevoke, .leaseRenew, .leaseExpire, .alarm, .member, .clusterVersion, .tick: return nil
     }

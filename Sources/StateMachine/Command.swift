@@ -14,9 +14,10 @@ package indirect enum Command: Hashable, Sendable {
   case leaseRenew(ids: [LeaseID])
   /// Proposed by the leader alone; each deadline is checked again at apply, so a renewal that committed first wins.
   case leaseExpire(ids: [LeaseID])
-  /// Grants `grants` and runs `request`, both or neither: when the comparisons fail, or the request is refused, no
-  /// lease is granted. Puts in the success branch may name the new leases.
-  case grantAndTransact(grants: [LeaseGrant], request: TransactionRequest)
+  /// Grants `grants`, runs `request` and ends `revokes`, all or nothing: when the comparisons fail, or the request is
+  /// refused, every lease stays as it is. Puts in the success branch may name the new leases. The revoked ones end behind
+  /// the request, with the keys that it has left them; one that is not there is passed over.
+  case grantAndTransact(grants: [LeaseGrant], request: TransactionRequest, revokes: [LeaseID] = [])
   case alarm(AlarmAction, Alarm)
   case member(MemberChange)
   case clusterVersion(ClusterVersion)

@@ -61,6 +61,7 @@ private enum CommandTag: UInt8 {
   case alarm = 11
   case member = 12
   case clusterVersion = 13
+  case grantTransactAndRevoke = 14
 }
 
 extension ByteWriter {
@@ -98,11 +99,12 @@ extension ByteWriter {
     case .leaseExpire(let ids):
       writeTag(.leaseExpire)
       write(ids)
-    case .grantAndTransact(let grants, let request):
-      writeTag(.grantAndTransact)
+    case .grantAndTransact(let grants, let request, let revokes):
+      writeTag(revokes.isEmpty ? .grantAndTransact : .grantTransactAndRevoke)
       writeCount(grants.count)
       for grant in grants { write(grant) }
       write(request)
+      if !revokes.isEmpty { write(revokes) }
     case .tick:
       writeTag(.tick)
     case .alarm(let action, let alarm):
@@ -158,9 +160,10 @@ extension ByteReader {
     case .leaseRenew: return .leaseRenew(ids: try readLeaseIDs())
     case .leaseExpire: return .leaseExpire(ids: try readLeaseIDs())
     case .grantAndTransact:
-      var grants: [LeaseGrant] = []
-      for _ in 0..<(try readCount(minimumSize: 9)) { grants.append(try readGrant()) }
-      return .grantAndTransact(grants: grants, request: try readTransaction())
+      return .grantAndTransact(grants: try readGrants(), request: try readTransaction())
+    case .grantTransactAndRevoke:
+      let (grants, request) = (try readGrants(), try readTransaction())
+      return .grantAndTransact(grants: grants, request: request, revokes: try readLeaseIDs())
     case .tick: return .tick
     case .alarm:
       let offset = offset
@@ -180,6 +183,12 @@ extension ByteReader {
       throw .malformed(offset: offset, "an unknown kind of alarm")
     }
     return Alarm(memberID: memberID, kind: kind)
+  }
+
+  private mutating func readGrants() throws(DecodingFailure) -> [LeaseGrant] {
+    var grants: [LeaseGrant] = []
+    for _ in 0..<(try readCount(minimumSize: 9)) { grants.append(try readGrant()) }
+    return grants
   }
 
   private mutating func readGrant() throws(DecodingFailure) -> LeaseGrant {

@@ -7,7 +7,8 @@ extension Command {
     case .put(let put): put.approximateBytes
     case .delete: 64
     case .transaction(let request): request.approximateBytes
-    case .grantAndTransact(let grants, let request): grants.count * 16 + request.approximateBytes
+    case .grantAndTransact(let grants, let request, let revokes):
+      grants.count * 16 + request.approximateBytes + revokes.count * 9
     case .leaseRenew(let ids), .leaseExpire(let ids): 16 + ids.count * 9
     case .member(let change): change.approximateBytes
     case .compact, .leaseGrant, .leaseRevoke, .alarm, .clusterVersion, .tick: 24

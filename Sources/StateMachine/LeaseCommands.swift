@@ -75,7 +75,7 @@ extension StateMachine {
   /// The leases come to be exactly when the request's comparisons hold and nothing is refused. A failure branch runs
   /// as in any transaction, but may not name a new lease: that is refused whatever the comparisons say.
   mutating func grantAndTransact(
-    _ grants: [LeaseGrant], _ request: TransactionRequest, _ events: inout [KeyspaceEvent]
+    _ grants: [LeaseGrant], _ request: TransactionRequest, _ revokes: [LeaseID], _ events: inout [KeyspaceEvent]
   ) throws(CommandError) -> CommandResult {
     for (position, grant) in grants.enumerated() {
       try check(grant)
@@ -88,7 +88,13 @@ extension StateMachine {
       for grant in grants { establish(grant) }
     }
     follow(events, from: firstEvent)
-    return .transaction(result, revision: keyspace.revision)
+    let revision = keyspace.revision
+    if result.succeeded {
+      for id in revokes {
+        if let slot = leases.slot(of: id) { end(id, at: slot, cause: .leaseRevoked, &events) }
+      }
+    }
+    return .transaction(result, revision: revision)
   }
 }
 

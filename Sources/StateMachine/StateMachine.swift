@@ -69,7 +69,8 @@ package struct StateMachine: Sendable {
       case .leaseRevoke(let id): return try revoke(id, &events)
       case .leaseRenew(let ids): return renew(ids)
       case .leaseExpire(let ids): return expire(ids, &events)
-      case .grantAndTransact(let grants, let request): return try grantAndTransact(grants, request, &events)
+      case .grantAndTransact(let grants, let request, let revokes):
+        return try grantAndTransact(grants, request, revokes, &events)
       case .alarm(let action, let alarm): return self.alarm(action, alarm)
       case .member(let change): return try self.change(change)
       case .clusterVersion(let version): return raiseVersion(to: version)

@@ -137,7 +137,7 @@ import Testing
       try await fixture.sidecar.outcomes.areDue([(1, fixture.entry("k")), (2, fixture.entry("k"))]) == [true, false])
     #expect(try await fixture.acknowledge(1, "k", isLast: false) == .accepted)
     #expect(await fixture.hit("k") == .evicting, "somebody has deleted it already")
-    #expect(try await fixture.sidecar.outcomes.keep(fixture.entry("k"), sequence: 1, ttlMilliseconds: nil) != .accepted)
+    #expect(try await fixture.sidecar.outcomes.keep(fixture.entry("k"), sequence: 1, ttlMilliseconds: nil) == .tooLate)
     #expect(try await fixture.acknowledge(1, "k", isLast: true) == .accepted)
     #expect(try await fixture.record("k") == nil)
     #expect(try await fixture.acknowledge(1, "k", isLast: true) == .stale(livingGeneration: nil))
@@ -161,9 +161,23 @@ import Testing
     _ = await fixture.register("k")
     _ = await fixture.evict("k")
     let outcome = try await fixture.sidecar.outcomes.keep(fixture.entry("k"), sequence: 1, ttlMilliseconds: 60_000)
-    #expect(outcome == .accepted)
+    #expect(outcome == .kept)
     let record = try await fixture.record("k")
     #expect(record?.generation == 2 && record?.ttlMilliseconds == 60_000)
+  }
+
+  @Test func whatOneSidecarEvictsTheOtherOnesKnow() async throws {
+    let fixture = try await EntryFixture()
+    let other = try await EntryFixture(store: fixture.store)
+    let running = Task { await other.sidecar.run() }
+    _ = await fixture.register("k")
+    _ = await fixture.evict("k")
+    #expect(await fixture.hit("k") == .revived)
+    // It has nothing to append itself: only the journal's head tells it.
+    while other.sidecar.journal.head < 2 { try await Task.sleep(for: .milliseconds(1)) }
+    #expect(try await other.journal().map(\.sequence) == [1, 2])
+    running.cancel()
+    await running.value
   }
 
   @Test func aBlobThatIsGoneTakesItsNewLifeWithIt() async throws {

@@ -133,13 +133,13 @@ final class EntryTestStore: SidecarStore {
   ) throws(SidecarStoreError) -> TransitionOutcome {
     let request = TransactionRequest(comparisons: transition.comparisons, success: transition.operations)
     let command: Command =
-      transition.grants.isEmpty
-      ? .transaction(request) : .grantAndTransact(grants: transition.grants, request: request)
+      transition.grants.isEmpty && transition.revokes.isEmpty
+      ? .transaction(request)
+      : .grantAndTransact(grants: transition.grants, request: request, revokes: transition.revokes)
     switch apply([command], to: &state)[0] {
     case .transaction(let result, let revision):
       guard result.succeeded else { return .conflict }
       state.committedTransitions += 1
-      _ = apply(transition.revokes.map { .leaseRevoke(id: $0) }, to: &state)
       return .done(results: result.results, revision: revision)
     case let other: throw .refused("\(other)")
     }

@@ -94,10 +94,10 @@ import Testing
         hitter = .planned(
           planner.plan(.hit, stored, newLease: nextLease, wallMilliseconds: 0), stored, lease: nextLease)
       case .planned(.answer(let outcome), _, _): hitter = .done(outcome)
-      case .planned(.renew(let outcome), let stored, _):
-        let answer = run(.leaseRenew(ids: [stored.lease]), at: machine.clock.milliseconds)
+      case .planned(.renew(let renewal), _, _):
+        let answer = run(.leaseRenew(ids: [renewal.lease]), at: machine.clock.milliseconds)
         guard case .leasesRenewed(let granted, _) = answer else { preconditionFailure("\(answer)") }
-        hitter = granted[0] > 0 ? .done(outcome) : .reading
+        hitter = granted[0] > 0 ? .done(.renewed) : .reading
       case .planned(.change(let change, let outcome, _, _), _, _):
         hitter = commit(change.comparisons, change.grants, change.operations) ? .done(outcome) : .reading
       case .planned(.revive(let revival), _, _):

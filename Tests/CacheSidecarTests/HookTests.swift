@@ -3,21 +3,11 @@ import Glibc
 import Logging
 import Primitives
 import SidecarCore
+import TestSupport
 import Testing
 
-/// A folder of one test, removed with it.
-private final class Folder {
-  let path: String
-
-  init() {
-    var template = Array("/tmp/leasehold-hook-XXXXXX".utf8CString)
-    guard mkdtemp(&template) != nil else { preconditionFailure("no temporary folder") }
-    path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-  }
-
-  deinit { _ = system("rm -rf '\(path)'") }
-
-  func write(_ text: String, to name: String, flags: Int32 = O_WRONLY | O_CREAT | O_APPEND) {
+extension TemporaryDirectory {
+  fileprivate func write(_ text: String, to name: String, flags: Int32 = O_WRONLY | O_CREAT | O_APPEND) {
     let descriptor = open("\(path)/\(name)", flags, 0o644)
     precondition(descriptor >= 0)
     let bytes = Array(text.utf8)
@@ -25,7 +15,9 @@ private final class Folder {
     close(descriptor)
   }
 
-  func rename(_ from: String, _ to: String) { precondition(Glibc.rename("\(path)/\(from)", "\(path)/\(to)") == 0) }
+  fileprivate func rename(_ from: String, _ to: String) {
+    precondition(Glibc.rename("\(path)/\(from)", "\(path)/\(to)") == 0)
+  }
 }
 
 private func quietLogger() -> Logger {
@@ -50,7 +42,9 @@ private func eventually(_ condition: () async throws -> Bool) async throws {
   // MARK: Log tail
 
   /// Runs a tail of `folder/log` while `body` does its work.
-  private func following(_ folder: Folder, _ fixture: EntryFixture, _ body: () async throws -> Void) async throws {
+  private func following(_ folder: TemporaryDirectory, _ fixture: EntryFixture, _ body: () async throws -> Void)
+    async throws
+  {
     let hook = LogTailHook(
       path: folder.path + "/log", statePath: folder.path + "/state", mapping: HookMapping(cache: "c"),
       startsAtBeginning: true, sidecar: fixture.sidecar, logger: quietLogger())
@@ -61,7 +55,7 @@ private func eventually(_ condition: () async throws -> Bool) async throws {
   }
 
   @Test func aTailFollowsTheLogThroughRenameAndTruncation() async throws {
-    let folder = Folder()
+    let folder = TemporaryDirectory()
     let fixture = try await EntryFixture()
     folder.write("PUT 201 5 /a\nnonsense\nGET 404 - /b\nGET 200 - /half", to: "log")
     try await following(folder, fixture) {
@@ -83,7 +77,7 @@ private func eventually(_ condition: () async throws -> Bool) async throws {
   }
 
   @Test func aTailGoesOnWhereItWasThroughTwoRotations() async throws {
-    let folder = Folder()
+    let folder = TemporaryDirectory()
     let first = try await EntryFixture()
     folder.write("GET 200 - /a\n", to: "log")
     try await following(folder, first) { try await eventually { try await isLive(first, "a") } }
@@ -122,7 +116,7 @@ private func eventually(_ condition: () async throws -> Bool) async throws {
   }
 
   @Test func datagramsOfNginxBecomeHits() async throws {
-    let folder = Folder()
+    let folder = TemporaryDirectory()
     let fixture = try await EntryFixture("c:ttl=10s", "d:ttl=10s")
     let path = folder.path + "/hits.sock"
     let mappings = [HookMapping(cache: "c", strippedPrefix: "/c/"), HookMapping(cache: "d", strippedPrefix: "/d/")]
@@ -143,7 +137,7 @@ private func eventually(_ condition: () async throws -> Bool) async throws {
   }
 
   @Test func aSocketInUseIsLeftAloneAndAStaleOneReplaced() async throws {
-    let folder = Folder()
+    let folder = TemporaryDirectory()
     let fixture = try await EntryFixture()
     let path = folder.path + "/hits.sock"
     func open() throws -> SyslogHook {

@@ -3,6 +3,7 @@ import Foundation
 import Primitives
 import SidecarCore
 import Synchronization
+import TestSupport
 import Testing
 
 /// A cache in a real directory and a janitor without a connection.

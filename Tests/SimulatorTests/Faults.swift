@@ -74,6 +74,7 @@ extension World {
       let events = member.backlog
       member.backlog = []
       if member.life != nil { try turn(member, events) }
+      try sidecars[id]?.resumed()
     }
   }
 
@@ -125,6 +126,7 @@ extension World {
 
   func healAll() throws {
     faults.isOver = true
+    cacheOracle.healedAt = now
     trace.note(now, "everything heals")
     network.heal()
     clients.successes = [:]
@@ -153,6 +155,7 @@ extension World {
     }
     oracle.expect(clients.openCount == 0, "\(clients.openCount) requests are never answered")
     oracle.expect(newest.leases.count == 0, "\(newest.leases.count) leases never expire")
+    if hasSidecars { cacheOracle.checkEnd(&oracle) }
     for number in clients.refusedWrites {
       oracle.expect(oracle.writes[number] == nil, "write \(number) was refused and happens all the same")
     }

@@ -78,7 +78,10 @@ struct Oracle {
       expect(event.record.modRevision >= last, "events out of order on member \(id)")
       last = event.record.modRevision
     }
-    for entry in batch where entry.index > appliedIndex { note(entry, machine, trueTime: trueTime) }
+    // The state is that after the whole batch: what a caller has revoked in it is gone for another reason.
+    let commands = batch.compactMap { Self.batch(of: $0)?.commands }.joined()
+    let revoked = Set(commands.compactMap { if case .leaseRevoke(let id) = $0 { id } else { nil } })
+    for entry in batch where entry.index > appliedIndex { note(entry, machine, revoked, trueTime: trueTime) }
     appliedIndex = max(appliedIndex, batch.last!.index)
   }
 
@@ -93,7 +96,7 @@ struct Oracle {
   // MARK: The history of the cluster
 
   /// An entry that nobody has applied before.
-  private mutating func note(_ entry: Entry, _ machine: StateMachine, trueTime: Int64) {
+  private mutating func note(_ entry: Entry, _ machine: StateMachine, _ revoked: Set<LeaseID>, trueTime: Int64) {
     guard let batch = Self.batch(of: entry) else { return }
     for command in batch.commands {
       for number in Clients.writes(in: command) {
@@ -102,7 +105,7 @@ struct Oracle {
         writes[number] = entry.index
       }
       switch command {
-      case .leaseExpire(let ids): noteExpiry(ids, entry.index, machine, trueTime)
+      case .leaseExpire(let ids): noteExpiry(ids.filter { !revoked.contains($0) }, entry.index, machine, trueTime)
       case .leaseRevoke(let id): leases[id] = nil
       default: break
       }

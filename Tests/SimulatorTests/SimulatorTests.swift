@@ -25,7 +25,7 @@ struct SimulatorTests {
   @Test(
     "A member whose state changes by itself finds out, leader or not, and nobody else does", arguments: [true, false])
   func damage(ofLeader: Bool) throws {
-    let world = World(seed: 7, memberCount: 3)
+    let world = World(seed: 7, memberCount: 3, hasSidecars: false)
     world.faults.isOver = true
     try world.begin()
     try world.run(forMilliseconds: 5_000)
@@ -41,7 +41,8 @@ struct SimulatorTests {
 
   @discardableResult
   private static func run(_ seed: UInt64, tracing: Bool) throws -> World {
-    let world = World(seed: seed, memberCount: seed % 3 == 0 ? 5 : 3)
+    let world = World(seed: seed, memberCount: seed % 3 == 0 ? 5 : 3, hasSidecars: seed % 2 == 0)
+    defer { world.end() }
     world.trace.isOn = tracing
     try world.run(faultMilliseconds: 20_000, quietMilliseconds: 12_000)
     if !world.oracle.violations.isEmpty {
@@ -57,6 +58,9 @@ struct SimulatorTests {
     var unknown = 0
     var refused = 0
     var expiries = 0
+    var hits = 0
+    var evictions = 0
+    var revivals = 0
     var faults: [String: Int] = [:]
 
     mutating func add(_ world: World) {
@@ -65,13 +69,17 @@ struct SimulatorTests {
       unknown += world.clients.unknown
       refused += world.clients.failed
       expiries += world.oracle.expiryCount
+      hits += world.cacheUsers.accepted
+      evictions += world.cacheOracle.evictions.count
+      revivals += world.cacheOracle.cancelledCount
       faults.merge(world.faults.counts) { $0 + $1 }
     }
 
     var text: String {
       let names = faults.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")
       return "simulator: \(steps) steps, \(succeeded) requests answered, \(refused) refused, \(unknown) unknown, "
-        + "\(expiries) leases expired; \(names)"
+        + "\(expiries) leases expired, \(hits) hits accepted, \(evictions) evictions of which \(revivals) were called off; "
+        + names
     }
   }
 }

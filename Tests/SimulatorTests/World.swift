@@ -7,8 +7,8 @@ import StateMachine
 import Storage
 
 /// A whole cluster in one thread: members, disks, network, clocks and clients, all from one seed. What runs is what a
-/// node runs (the member's core, Raft, the log and its format, the state machine, the lease clock); only threads and
-/// sockets are made up. `Oracle` watches every step.
+/// node runs (the member's core, Raft, the log and its format, the state machine, the lease clock, the sidecar's core);
+/// only threads and sockets are made up. `Oracle` watches every step, `CacheOracle` what the sidecars do.
 final class World {
   enum Happening {
     case deliver(PeerMessage, from: NodeID, to: NodeID)
@@ -20,6 +20,11 @@ final class World {
     case stateFails(from: NodeID, to: NodeID, life: Int)
     case fault
     case client(Int)
+    case sidecar(NodeID, life: Int, task: Int)
+    /// Sidecars are started where there are too few.
+    case supervision
+    case cacheUser(Int)
+    case consumer(Int, Consumer.Step)
   }
 
   static let millisecond: Int64 = 1_000_000
@@ -36,12 +41,20 @@ final class World {
   var clients: Clients
   var faults: Faults
   let genesis: ClusterState
+  let hasSidecars: Bool
+  let mistake: SidecarMistake?
+  var sidecars: [NodeID: SimulatedSidecar] = [:]
+  var cacheUsers = CacheUsers()
+  var consumers = Consumer.all
+  var cacheOracle = CacheOracle()
   var steps = 0
   /// The last happenings, for whoever has to understand a violation.
   var trace = Trace()
 
-  init(seed: UInt64, memberCount: Int) {
+  init(seed: UInt64, memberCount: Int, hasSidecars: Bool = true, mistake: SidecarMistake? = nil) {
     self.seed = seed
+    self.hasSidecars = hasSidecars
+    self.mistake = mistake
     generator = SeededGenerator(seed: seed)
     let ids = (1...memberCount).map { NodeID($0) }
     genesis = ClusterState(
@@ -60,6 +73,7 @@ final class World {
     try begin()
     schedule(.fault, afterMilliseconds: 500)
     try run(until: faultMilliseconds * Self.millisecond)
+    guard oracle.violations.isEmpty else { return }
     try healAll()
     // A change of members that was asked for before may come to pass now.
     for _ in 0..<10 {
@@ -74,6 +88,7 @@ final class World {
   func begin() throws {
     for id in members.keys.sorted() { try start(id, genesis: genesis) }
     scheduleClients()
+    scheduleSidecars()
   }
 
   func run(forMilliseconds duration: Int64) throws { try run(until: now + duration * Self.millisecond) }
@@ -86,7 +101,8 @@ final class World {
       trace.note(moment, happening)
       try perform(happening)
     }
-    now = max(now, end)
+    // After a violation the clock stands at it.
+    if oracle.violations.isEmpty { now = max(now, end) }
   }
 
   func schedule(_ happening: Happening, afterMilliseconds delay: Int64) {
@@ -122,6 +138,11 @@ final class World {
       if living(from, life) != nil { try handle(.snapshotFailed(to: to), at: from) }
     case .fault: try injectFault()
     case .client(let number): try clientActs(number)
+    case .sidecar(let id, let life, let task):
+      if let sidecar = sidecars[id], sidecar.life == life { try sidecar.perform(task) }
+    case .supervision: superviseSidecars()
+    case .cacheUser(let user): cacheUserActs(user)
+    case .consumer(let place, let step): consumerActs(place, step)
     }
   }
 
@@ -151,10 +172,10 @@ final class World {
   }
 
   func crash(_ id: NodeID, losingPower: Bool) {
-    guard let member = members[id], let life = member.life else { return }
+    guard let member = members[id], member.life != nil else { return }
     trace.note(now, "crash \(id) power=\(losingPower)")
     clients.memberDied(id)
-    _ = life
+    endSidecar(of: id)
     member.crash(losingPower: losingPower, generator: &generator)
   }
 
@@ -181,6 +202,7 @@ final class World {
     if let mark = member.life!.core.output.raft.restore {
       for (to, message) in try member.restore(mark, at: time) { send(message, from: member.id, to: to) }
       oracle.restored(member.id, member.life!.machine)
+      sidecars[member.id]?.evictor.breakWatch()
     }
     flush(member, at: time)
     let entries = member.life!.core.output.raft.commit
@@ -190,9 +212,25 @@ final class World {
     let output = member.life!.core.output
     for peer in output.raft.sendSnapshot { sendState(to: peer, from: member) }
     oracle.check(member.id, member.life!.core)
-    for (ticket, result) in output.answers { clients.answered(ticket, result, by: member.id, self) }
-    for (ticket, failure) in output.reads { clients.readAnswered(ticket, failure, by: member.id, self) }
+    answer(output, of: member)
     scheduleWake(of: member, at: time)
+  }
+
+  private func answer(_ output: MemberOutput, of member: SimulatedMember) {
+    for (ticket, result) in output.answers {
+      if ticket < SimulatedStore.firstTicket {
+        clients.answered(ticket, result, by: member.id, self)
+      } else {
+        sidecars[member.id]?.store.answered(ticket, result)
+      }
+    }
+    for (ticket, failure) in output.reads {
+      if ticket < SimulatedStore.firstTicket {
+        clients.readAnswered(ticket, failure, by: member.id, self)
+      } else {
+        sidecars[member.id]?.store.readAnswered(ticket, failure)
+      }
+    }
   }
 
   private func scheduleWake(of member: SimulatedMember, at time: MonotonicTime) {
@@ -210,6 +248,9 @@ final class World {
     var events: [KeyspaceEvent] = []
     _ = member.life!.core.apply(to: &member.life!.machine, events: &events)
     oracle.applied(entries, events, at: member.id, member.life!.machine, trueTime: now)
+    guard hasSidecars else { return }
+    cacheOracle.applied(events, self)
+    sidecars[member.id]?.evictor.tell(events)
   }
 
   private func flush(_ member: SimulatedMember, at time: MonotonicTime) {

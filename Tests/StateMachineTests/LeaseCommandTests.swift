@@ -144,6 +144,27 @@ struct GrantAndTransactTests {
     #expect(log.machine.leases.ids == [1])
   }
 
+  @Test("The leases that it ends go with it, and with them what keys it has left them")
+  func revokes() {
+    var log = Log()
+    log.at(0, .grant(1, 100), .grant(2, 100), .put("moves", lease: 1), .put("stays", lease: 2))
+    let moves = TransactionRequest(
+      comparisons: [Comparison(.single("moves"), .equal, .lease(1))],
+      success: [.put(PutRequest("moves", "", lease: 3))])
+    let command = Command.grantAndTransact(
+      grants: [LeaseGrant(id: 3, ttlMilliseconds: 100)], request: moves, revokes: [1, 2, 9])
+    guard case .transaction(let result, let revision) = log.at(0, command)[0], result.succeeded else {
+      Issue.record("the comparison holds")
+      return
+    }
+    #expect(log.machine.leases.ids == [3])
+    #expect(log.keys(of: 3) == ["moves"])
+    #expect(log.machine.keyspace.revision == revision + 1, "the key of lease 2 has a revision of its own")
+    // Its comparison fails now: nothing ends.
+    log.at(0, .grantAndTransact(grants: [], request: moves, revokes: [3]))
+    #expect(log.machine.leases.ids == [3])
+  }
+
   @Test("A refused request grants nothing")
   func refusedRequest() {
     var log = Log()

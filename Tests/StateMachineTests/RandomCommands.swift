@@ -103,7 +103,7 @@ struct RandomCommands {
     case 8:
       .grantAndTransact(
         grants: several(upTo: 3) { LeaseGrant(id: $0.number(), ttlMilliseconds: $0.number()) },
-        request: transaction(depth: 2))
+        request: transaction(depth: 2), revokes: several(upTo: 3) { $0.number() })
     case 9:
       .alarm(
         flag() ? .activate : .deactivate,

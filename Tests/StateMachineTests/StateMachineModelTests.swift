@@ -18,8 +18,9 @@ private struct DeadlineOracle {
   private mutating func observe(_ command: Command, _ result: CommandResult) {
     switch (command, result) {
     case (.leaseGrant(let id, let ttl), .leaseGranted): granted(id, ttl)
-    case (.grantAndTransact(let grants, _), .transaction(let outcome, _)) where outcome.succeeded:
+    case (.grantAndTransact(let grants, _, let revokes), .transaction(let outcome, _)) where outcome.succeeded:
       for grant in grants { granted(grant.id, grant.ttlMilliseconds) }
+      for id in revokes { deadlines[id] = nil }
     case (.leaseRevoke(let id), .leaseRevoked): deadlines[id] = nil
     case (.leaseRenew(let ids), .leasesRenewed(let answers, _)):
       for (id, ttl) in zip(ids, answers) {

@@ -7,7 +7,7 @@ import Storage
 #endif
 
 /// A directory that goes away with the test.
-package final class TemporaryDirectory {
+package final class TemporaryDirectory: Sendable {
   package let path: String
 
   package init() {
@@ -17,6 +17,8 @@ package final class TemporaryDirectory {
   }
 
   deinit { Self.remove(path) }
+
+  package func file(_ name: String) -> String { "\(path)/\(name)" }
 
   private static func remove(_ path: String) {
     if unlink(path) == 0 { return }

@@ -2,6 +2,7 @@ import Foundation
 import Logging
 import NIOCore
 import NIOPosix
+import TestSupport
 import Testing
 import Wire
 
@@ -60,7 +61,7 @@ import Wire
 
   /// h2load sends 2,000 gRPC bodies over 4 connections with 20 streams each; every one is answered.
   @Test func h2loadSendsGRPC() async throws {
-    let directory = try TemporaryDirectory()
+    let directory = TemporaryDirectory()
     let body = directory.file("body")
     try Data(grpcFramed(Array(repeating: 42, count: 100))).write(to: URL(fileURLWithPath: body))
     let journal = Journal()
@@ -129,7 +130,7 @@ import Wire
   }
 
   @Test func unixSockets() async throws {
-    let directory = try TemporaryDirectory()
+    let directory = TemporaryDirectory()
     let path = directory.file("s")
     try await withServer { server in
       try await server.listenUnix(path: path, mode: 0o600, services: testServices()) { channel in
@@ -149,7 +150,7 @@ import Wire
   }
 
   @Test func onlyAStaleSocketFileIsReplaced() async throws {
-    let directory = try TemporaryDirectory()
+    let directory = TemporaryDirectory()
     let path = directory.file("s")
     // A process that has gone without cleaning up.
     _ = try await shell(
@@ -188,7 +189,7 @@ import Wire
 
   /// A CA, a server certificate for 127.0.0.1, and client certificates for alice and mallory, all by openssl.
   private func makeCertificates() async throws -> TemporaryDirectory {
-    let directory = try TemporaryDirectory()
+    let directory = TemporaryDirectory()
     let script = """
       set -e; cd \(directory.path)
       key='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'

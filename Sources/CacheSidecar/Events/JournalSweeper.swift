@@ -45,20 +45,8 @@ struct JournalSweeper {
   private func settle(_ evictions: [CursorSettlement.Eviction]) async throws(SidecarStoreError) -> UInt64? {
     guard !evictions.isEmpty else { return nil }
     let due = try await outcomes.areDue(evictions.map { ($0.sequence, $0.entry) })
-    let directory = settlements.directory
-    var last: [Acknowledgement] = []
-    var owed: UInt64?
-    for (eviction, isDue) in zip(evictions, due) where isDue {
-      guard directory.isAcknowledgedByAll(eviction.sequence, cache: eviction.entry.cache) else {
-        owed = eviction.sequence
-        break
-      }
-      last.append(
-        Acknowledgement(
-          sequence: eviction.sequence, entry: eviction.entry, generation: eviction.generation, isLast: true,
-          blobIsGone: false))
-    }
-    if !last.isEmpty { _ = try await outcomes.settle(last, cursors: []) }
+    let (settled, owed) = settlements.directory.sweep(evictions, due: due)
+    if !settled.isEmpty { _ = try await outcomes.settle(settled, cursors: []) }
     return owed
   }
 }

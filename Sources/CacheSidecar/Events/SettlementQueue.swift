@@ -16,12 +16,6 @@ package final class SettlementQueue: Sendable {
     /// Makes a subscriber's record where there is none.
     case create(name: String, SubscriberRecord, Completion<Void>)
     case forget(name: String, Completion<Void>)
-
-    var name: String {
-      switch self {
-      case .settle(let name, _, _), .create(let name, _, _), .forget(let name, _): name
-      }
-    }
   }
 
   /// How long acknowledgements wait for company.
@@ -99,86 +93,35 @@ package final class SettlementQueue: Sendable {
       await settleUnread(name, settlement, completion)
       return
     }
-    var commit = Commit(directory: directory)
-    for request in batch { commit.add(request) }
+    var together = SettlementBatch(directory)
+    for request in batch {
+      switch request {
+      case .settle(let name, let settlement, _): together.add(settlement, by: name)
+      case .create(let name, let record, _): together.create(name, record)
+      case .forget(let name, _): together.forget(name)
+      }
+    }
     do {
-      let stale = try await carryOut(commit)
+      let stale = try await carryOut(together)
       await complete(batch, stale)
     } catch {
       await fail(batch, error)
     }
   }
 
-  /// One commit while it is put together: the directory as it will be, and what that takes.
-  private struct Commit {
-    var directory: SubscriberDirectory
-    var touched: Set<String> = []
-    var acknowledgements: [Acknowledgement] = []
-    /// How many acknowledgements each request has added.
-    var counts: [Int] = []
-
-    init(directory: SubscriberDirectory) { self.directory = directory }
-
-    mutating func add(_ request: Request) {
-      touched.insert(request.name)
-      let before = acknowledgements.count
-      switch request {
-      case .settle(let name, let settlement, _): add(settlement, by: name)
-      case .create(let name, let record, _): if directory.records[name] == nil { directory.put(record, for: name) }
-      case .forget(let name, _): directory.forget(name)
-      }
-      counts.append(acknowledgements.count - before)
-    }
-
-    mutating func add(_ settlement: CursorSettlement, by name: String) {
-      directory.acknowledge(settlement.sequences, by: name)
-      if let parked = settlement.parked { directory.setParked(parked, of: name) }
-      for eviction in settlement.evictions {
-        acknowledgements.append(
-          Acknowledgement(
-            sequence: eviction.sequence, entry: eviction.entry, generation: eviction.generation,
-            isLast: directory.isAcknowledgedByAll(eviction.sequence, cache: eviction.entry.cache),
-            blobIsGone: settlement.blobIsGone))
-      }
-    }
-
-    func cursors(_ layout: StoreLayout, before: SubscriberDirectory) -> [Transition] {
-      touched.sorted().compactMap { name in
-        let record = directory.records[name]
-        guard record != before.records[name] else { return nil }
-        let key = layout.subscriber(name)
-        let operation: Operation =
-          record.map { .put(PutRequest(key, $0.encoded())) } ?? .delete(DeleteRequest(.single(key)))
-        return Transition(comparisons: [], grants: [], operations: [operation], revokes: [])
-      }
-    }
-  }
-
   /// The stale ones among the acknowledgements of each request.
-  private func carryOut(_ commit: Commit) async throws(SidecarStoreError) -> [[EventMessage.StaleEvent]] {
-    let cursors = commit.cursors(layout, before: directory)
-    var results: [AcknowledgementOutcome] = []
-    if !cursors.isEmpty || !commit.acknowledgements.isEmpty {
-      results = try await settle(commit.acknowledgements, cursors)
+  private func carryOut(_ batch: SettlementBatch) async throws(SidecarStoreError) -> [[EventMessage.StaleEvent]] {
+    let cursors = batch.cursors(layout).map { Transition(operations: [$0]) }
+    var verdicts: [AcknowledgementOutcome] = []
+    if !cursors.isEmpty || !batch.acknowledgements.isEmpty {
+      verdicts = try await settle(batch.acknowledgements, cursors)
     }
     committed.withLock { committed in
       let policyNames = committed.policyNames
-      committed = commit.directory
+      committed = batch.directory
       committed.policyNames = policyNames
     }
-    var stale: [[EventMessage.StaleEvent]] = []
-    var index = 0
-    for count in commit.counts {
-      stale.append(
-        (index..<index + count).compactMap { place in
-          // Gone altogether is what an acknowledgement wants.
-          guard place < results.count, case .stale(let generation?) = results[place] else { return nil }
-          return EventMessage.StaleEvent(
-            sequence: commit.acknowledgements[place].sequence, livingGeneration: generation)
-        })
-      index += count
-    }
-    return stale
+    return batch.stale(verdicts)
   }
 
   /// Settling twice is harmless, so a lost answer is asked for again.
@@ -217,12 +160,11 @@ package final class SettlementQueue: Sendable {
           rest.unread = SequenceSet([position...end])
           let record = directory.records[name]
           rest.evictions += page.compactMap { $0.item.eviction(sequence: $0.sequence) }.filter { eviction in
-            // What is not told to this subscriber is not its to acknowledge.
-            record.map { $0.scope.includes(eviction.entry.cache) && $0.start <= eviction.sequence } ?? false
+            record?.isTold(of: eviction) ?? false
           }
-          var commit = Commit(directory: directory)
-          commit.add(.settle(name: name, rest, completion))
-          stale += try await carryOut(commit).joined()
+          var batch = SettlementBatch(directory)
+          batch.add(rest, by: name)
+          stale += try await carryOut(batch).joined()
           rest.evictions = []
           rest.passed = SequenceSet()
           position = end + 1
@@ -252,12 +194,5 @@ package final class SettlementQueue: Sendable {
         await completion(.failure(error))
       }
     }
-  }
-}
-
-extension JournalItem {
-  func eviction(sequence: UInt64) -> CursorSettlement.Eviction? {
-    guard case .evict(let entry, let generation, _, _, _, _) = self else { return nil }
-    return CursorSettlement.Eviction(sequence: sequence, entry: entry, generation: generation)
   }
 }

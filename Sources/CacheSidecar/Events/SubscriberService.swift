@@ -214,11 +214,8 @@ package actor SubscriberService {
         process(.kept(request: request, sequence: sequence, .unknown))
         return
       }
-      switch try await outcomes.keep(entry, sequence: sequence, ttlMilliseconds: ttl) {
-      case .accepted: process(.kept(request: request, sequence: sequence, .kept))
-      case .stale(let generation):
-        process(.kept(request: request, sequence: sequence, .stale(livingGeneration: generation)))
-      }
+      let outcome = try await outcomes.keep(entry, sequence: sequence, ttlMilliseconds: ttl)
+      process(.kept(request: request, sequence: sequence, outcome))
     } catch {
       logger.warning("a veto is not committed", metadata: ["subscriber": "\(name)", "error": "\(error)"])
       process(.kept(request: request, sequence: sequence, .failed))

@@ -205,6 +205,9 @@ extension SubscriberState {
       let event = EventMessage.StaleEvent(sequence: sequence, livingGeneration: generation)
       let message = generation.map { "the entry lives again as generation \($0)" } ?? "the entry is gone already"
       answer = .failure(EventMessage.Refused(.stale, message, stale: [event]))
+    case .tooLate:
+      if tracked[sequence] != nil { setPhase(.delivered(deadline: now + acknowledgeWaitMilliseconds), of: sequence) }
+      answer = .refused(.stale, "another subscriber has acknowledged \(sequence) already: it cannot be kept any more")
     case .unknown: answer = notWaiting(sequence)
     case .failed:
       if tracked[sequence] != nil { setPhase(.delivered(deadline: now + acknowledgeWaitMilliseconds), of: sequence) }

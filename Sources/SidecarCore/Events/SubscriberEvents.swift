@@ -30,6 +30,8 @@ package enum SubscriberEvent: Sendable {
 package enum KeepOutcome: Hashable, Sendable {
   case kept
   case stale(livingGeneration: UInt64?)
+  /// Another subscriber has deleted it already: the eviction stands, for this one as well.
+  case tooLate
   /// No eviction has this number.
   case unknown
   case failed

@@ -2,6 +2,7 @@ import CacheSidecar
 import Foundation
 import Primitives
 import SidecarCore
+import TestSupport
 import Testing
 
 /// The event socket as people and programs use it: real processes, `nc -U` and `curl --unix-socket`.

@@ -7,6 +7,7 @@ import NIOPosix
 import Primitives
 import SidecarCore
 import Synchronization
+import TestSupport
 import Wire
 
 /// Journal, entries and store of the event half's tests, in memory.
@@ -111,9 +112,9 @@ final class EventTestBackend: EvictionJournal, EvictionOutcomes, SidecarStore, J
 
   func keep(
     _ entry: EntryName, sequence: UInt64, ttlMilliseconds: Int64?
-  ) async throws(SidecarStoreError) -> AcknowledgementOutcome {
+  ) async throws(SidecarStoreError) -> KeepOutcome {
     revive(sequence, generation: 2)
-    return .accepted
+    return .kept
   }
 
   func trim(below sequence: UInt64) async throws(SidecarStoreError) { state.withLock { $0.first = sequence } }
@@ -178,17 +179,6 @@ struct EventTestServer {
   func curl(_ arguments: [String]) throws -> TestProcess {
     try TestProcess.start("curl", ["-sN", "--unix-socket", socket] + arguments)
   }
-}
-
-final class TemporaryDirectory: Sendable {
-  let path: String
-
-  init() {
-    path = NSTemporaryDirectory() + "lh-" + UUID().uuidString.prefix(8)
-    mkdir(path, 0o755)
-  }
-
-  deinit { try? FileManager.default.removeItem(atPath: path) }
 }
 
 struct TestFailure: Error, CustomStringConvertible { var description: String }

@@ -5,11 +5,12 @@ import Keyspace
 import Primitives
 import StateMachine
 import Storage
+import TestSupport
 import Testing
 
 /// Snapshot files and stopped members: what is restored is what was saved, and damage never comes through as data.
 @Suite struct OfflineTests {
-  private let folder = Folder()
+  private let folder = TemporaryDirectory()
 
   private static func state(keys: Int, leases: Int) -> StateMachine {
     var machine = StateMachine()
@@ -38,11 +39,11 @@ import Testing
 
   private func saved(_ bytes: [UInt8]) throws -> SnapshotFile {
     try folder.write(bytes, "file")
-    return try SnapshotFile(path: folder / "file")
+    return try SnapshotFile(path: folder.file("file"))
   }
 
   private func configuration(_ name: String = "fresh") -> NodeConfiguration {
-    NodeConfiguration(name: name, dataDirectory: folder / name, peerURLs: ["http://localhost:2380"])
+    NodeConfiguration(name: name, dataDirectory: folder.file(name), peerURLs: ["http://localhost:2380"])
   }
 
   @Test(arguments: [(0, 0), (1, 1), (500, 20), (20_000, 3_000)])
@@ -67,7 +68,7 @@ import Testing
       default: bytes[Int.random(in: 0..<bytes.count, using: &random)] ^= 1 << UInt8.random(in: 0..<8, using: &random)
       }
       let failure = #expect(throws: OfflineFailure.self) { try saved(bytes).read() }
-      #expect(failure.map { $0.description.contains(folder / "file") } ?? false)
+      #expect(failure.map { $0.description.contains(folder.file("file")) } ?? false)
     }
   }
 
@@ -76,11 +77,11 @@ import Testing
     var bytes = Self.file(of: machine)
     bytes[bytes.count - 1] ^= 1
     #expect(throws: OfflineFailure.self) { try saved(bytes).read() }
-    let file = try SnapshotFile(path: folder / "file", checksHash: false)
+    let file = try SnapshotFile(path: folder.file("file"), checksHash: false)
     #expect(try file.read().encoded() == machine.encoded())
     bytes[bytes.count / 2] ^= 1
     try folder.write(bytes, "file")
-    #expect(throws: OfflineFailure.self) { try SnapshotFile(path: folder / "file", checksHash: false).read() }
+    #expect(throws: OfflineFailure.self) { try SnapshotFile(path: folder.file("file"), checksHash: false).read() }
   }
 
   @Test func aRestoredMemberHasKeysLeasesAndTheTimeTheyHadLeft() async throws {
@@ -88,12 +89,12 @@ import Testing
     let outcome = try SnapshotRestore(saved(Self.file(of: machine)), configuration: configuration()).run()
     #expect(outcome.keyCount == 2_000 && outcome.leaseCount == 100)
     #expect(outcome.revision == machine.keyspace.revision + SnapshotRestore.defaultRevisionBump)
-    let verified = try MemberVerification.run(dataDirectory: folder / "fresh")
+    let verified = try MemberVerification.run(dataDirectory: folder.file("fresh"))
     #expect(verified.problems == [])
     #expect(verified.state.keyCount == 2_000)
     #expect(verified.state.versionCount == 2_000, "the bump counts as a compaction")
 
-    let fixture = try NodeFixture(directory: folder / "fresh") { $0.peerURLs = ["http://localhost:2380"] }
+    let fixture = try NodeFixture(directory: folder.file("fresh")) { $0.peerURLs = ["http://localhost:2380"] }
     #expect(fixture.node.header.memberID == outcome.identity.memberID)
     #expect(try await fixture.value("k7") == "v7")
     let remaining = fixture.node.read { $0.leases.deadline(of: 7)!.milliseconds - $0.clock.milliseconds }
@@ -116,7 +117,7 @@ import Testing
       configuration.initialCluster = cluster
       identities.append(try SnapshotRestore(file, configuration: configuration).run().identity)
       let (engine, restored) = try StateEngine.open(
-        directory: "\(folder / name)/member/state", options: EngineOptions(unsafeNoSync: true))
+        directory: "\(folder.file(name))/member/state", options: EngineOptions(unsafeNoSync: true))
       states.insert(restored.encoded())
       #expect((restored.appliedIndex, restored.appliedTerm) == (1, 1))
       #expect(restored.cluster == cluster.clusterState && restored.keyspace.keyCount == 300)
@@ -125,7 +126,7 @@ import Testing
     #expect(states.count == 1)
     #expect(cluster.genesis.cluster == cluster.clusterState && cluster.genesis.keyspace.keyCount == 0)
     #expect(Set(identities.map(\.clusterID)).count == 1 && Set(identities.map(\.memberID)).count == 3)
-    let verified = try MemberVerification.run(dataDirectory: folder / "b")
+    let verified = try MemberVerification.run(dataDirectory: folder.file("b"))
     #expect(verified.log?.warnings == [])
     #expect(verified.problems == [] && verified.state.cluster.members.map(\.name).sorted() == ["a", "b", "c"])
   }
@@ -136,7 +137,7 @@ import Testing
       saved(Self.file(of: machine)), configuration: configuration(), revisionBump: 0
     ).run()
     #expect(outcome.revision == machine.keyspace.revision)
-    #expect(try MemberVerification.run(dataDirectory: folder / "fresh").state.versionCount == 13)
+    #expect(try MemberVerification.run(dataDirectory: folder.file("fresh")).state.versionCount == 13)
   }
 
   @Test func aRestoreThatFailsLeavesNothingAndNeverOverwrites() throws {
@@ -183,33 +184,17 @@ import Testing
     bytes[place.lowerBound] ^= 1
     try bytes.write(to: URL(fileURLWithPath: path))
     #expect(try !MemberVerification.run(dataDirectory: fixture.directory).problems.isEmpty)
-    #expect(throws: OfflineFailure.self) { try MemberVerification.run(dataDirectory: folder / "nowhere") }
+    #expect(throws: OfflineFailure.self) { try MemberVerification.run(dataDirectory: folder.file("nowhere")) }
     #expect(try folder.names().isEmpty, "a mistyped path does not become a directory")
   }
 }
 
-/// A directory that ends with the test.
-private final class Folder: Sendable {
-  private let path =
-    FileManager.default.temporaryDirectory.path + "/leasehold-offline-\(UInt64.random(in: 0...UInt64.max))"
+extension TemporaryDirectory {
+  fileprivate func write(_ bytes: [UInt8], _ name: String) throws { try Self.write(bytes, to: file(name)) }
 
-  init() {
-    do { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false) } catch {
-      preconditionFailure("\(error)")
-    }
+  fileprivate func makeDirectory(_ name: String) throws {
+    try FileManager.default.createDirectory(atPath: file(name), withIntermediateDirectories: false)
   }
 
-  deinit {
-    do { try FileManager.default.removeItem(atPath: path) } catch { print("left behind: \(path): \(error)") }
-  }
-
-  static func / (folder: Folder, name: String) -> String { "\(folder.path)/\(name)" }
-
-  func write(_ bytes: [UInt8], _ name: String) throws { try Data(bytes).write(to: URL(fileURLWithPath: self / name)) }
-
-  func makeDirectory(_ name: String) throws {
-    try FileManager.default.createDirectory(atPath: self / name, withIntermediateDirectories: false)
-  }
-
-  func names() throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: path).sorted() }
+  fileprivate func names() throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: path).sorted() }
 }

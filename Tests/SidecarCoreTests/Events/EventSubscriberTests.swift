@@ -269,6 +269,19 @@ import Testing
       "what nobody acknowledged comes again first")
   }
 
+  @Test func aVetoThatComesTooLateLeavesTheEvictionToItsSubscriber() throws {
+    var bench = SubscriberBench()
+    bench.evict(1)
+    bench.connect()
+    _ = bench.take()
+    bench.keepOutcome = .tooLate
+    try bench.say("keep 1")
+    #expect(bench.take() == ["err stale"])
+    #expect(bench.state.cursor.floor == 0, "its blob is there yet")
+    try bench.say("ack 1")
+    #expect(bench.take() == ["ok 1"])
+  }
+
   @Test func keepAndUnsub() throws {
     var bench = SubscriberBench()
     bench.evict(2)

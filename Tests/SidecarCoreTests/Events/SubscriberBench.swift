@@ -9,6 +9,8 @@ struct SubscriberBench {
   /// Item of sequence number n at n - 1.
   var items: [JournalItem] = []
   var first: UInt64 = 1
+  /// What comes of a veto.
+  var keepOutcome = KeepOutcome.kept
   var notDue: Set<UInt64> = []
   /// What the store says of acknowledgements of these.
   var living: [UInt64: UInt64] = [:]
@@ -126,8 +128,8 @@ struct SubscriberBench {
       }
       return commit(settlement)
     case .keep(let request, let sequence, _, _):
-      notDue.insert(sequence)
-      return .kept(request: request, sequence: sequence, .kept)
+      if keepOutcome == .kept { notDue.insert(sequence) }
+      return .kept(request: request, sequence: sequence, keepOutcome)
     case .forget: said.append("forgotten")
     }
     return nil

@@ -35,20 +35,6 @@ func shell(_ command: String) async throws -> CommandOutput {
   }
 }
 
-/// A directory that is removed with its owner.
-final class TemporaryDirectory: Sendable {
-  let path: String
-
-  init() throws {
-    path = FileManager.default.temporaryDirectory.path + "/wire-\(UInt32.random(in: 0...UInt32.max))"
-    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-  }
-
-  deinit { try? FileManager.default.removeItem(atPath: path) }
-
-  func file(_ name: String) -> String { path + "/" + name }
-}
-
 /// Polls until `condition` holds; false after ten seconds. For effects of another process only.
 func eventually(_ condition: () async throws -> Bool) async rethrows -> Bool {
   for _ in 0..<1_000 {
