@@ -155,7 +155,7 @@ extension World {
     }
     oracle.expect(clients.openCount == 0, "\(clients.openCount) requests are never answered")
     oracle.expect(newest.leases.count == 0, "\(newest.leases.count) leases never expire")
-    if hasSidecars { cacheOracle.checkEnd(&oracle) }
+    if hasSidecars { cacheOracle.checkEnd(&oracle, now: now) }
     for number in clients.refusedWrites {
       oracle.expect(oracle.writes[number] == nil, "write \(number) was refused and happens all the same")
     }

@@ -20,6 +20,7 @@ extension SubscriberState {
     readPosition = cursor.firstMissing(from: readPosition)
     guard readPosition <= bounds.head else { return }
     isReading = true
+    readStart = readPosition
     let limit = min(max(room, Self.minItemsPerRead), Self.maxItemsPerRead)
     actions.append(.read(from: readPosition, limit: limit, scope))
   }
@@ -61,6 +62,8 @@ extension SubscriberState {
   /// New items, in order. Takes as many as there is room for; the rest is read again later.
   mutating func take(_ readings: [JournalReading], at now: Int64, into actions: inout [SubscriberAction]) {
     isReading = false
+    // A kick has gone back meanwhile: what lies between is neither gone nor read. All of it is read again from there.
+    guard readPosition >= readStart else { return }
     guard let first = readings.first else {
       // The head had promised more.
       readAgainAt = now + Self.retryMilliseconds

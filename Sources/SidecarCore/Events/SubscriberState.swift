@@ -77,6 +77,8 @@ package struct SubscriberState: Sendable {
   var ready = SequenceSet()
   var verifying: [UInt64] = []
   var isReading = false
+  /// Where the read under way, or the last one, began.
+  var readStart: UInt64 = 0
   /// After a failed read: not again before.
   var readAgainAt: Int64 = .min
   var attachment: Attachment?

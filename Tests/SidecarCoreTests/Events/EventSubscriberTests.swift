@@ -269,6 +269,22 @@ import Testing
       "what nobody acknowledged comes again first")
   }
 
+  @Test func aKickDuringAReadLosesNothing() throws {
+    var bench = SubscriberBench()
+    bench.evict(1)
+    bench.connect()
+    try bench.say("term 1")
+    bench.holdsReads = true
+    bench.evict(1)
+    try bench.say("kick")
+    _ = bench.take()
+    bench.holdsReads = false
+    // Read from 2 on, while the position has gone back to 1: neither gone from the journal nor passed.
+    bench.step(try #require(bench.heldRead))
+    #expect(bench.take() == ["1: evict 1 try 1", "1: evict 2 try 1"])
+    #expect(bench.state.cursor.floor == 0)
+  }
+
   @Test func aVetoThatComesTooLateLeavesTheEvictionToItsSubscriber() throws {
     var bench = SubscriberBench()
     bench.evict(1)

@@ -9,6 +9,9 @@ struct SubscriberBench {
   /// Item of sequence number n at n - 1.
   var items: [JournalItem] = []
   var first: UInt64 = 1
+  /// Reads are answered when the test says so.
+  var holdsReads = false
+  var heldRead: SubscriberEvent?
   /// What comes of a veto.
   var keepOutcome = KeepOutcome.kept
   var notDue: Set<UInt64> = []
@@ -109,16 +112,9 @@ struct SubscriberBench {
     case .close(let connection, _): said.append("\(connection): closed")
     case .read(let from, let limit, let scope):
       lastReadFrom = from
-      let start = max(from, first)
-      guard start <= items.count else { return .read([]) }
-      return .read(
-        (start...min(UInt64(items.count), start + UInt64(limit) - 1)).map { sequence in
-          var isDue = !notDue.contains(sequence) && !settled.contains(sequence)
-          if case .evict(let entry, _, _, _, _, _) = items[Int(sequence) - 1], !scope.includes(entry.cache) {
-            isDue = false
-          }
-          return JournalReading(sequence: sequence, item: items[Int(sequence) - 1], isDue: isDue)
-        })
+      let event = SubscriberEvent.read(readings(from: from, limit: limit, scope))
+      if holdsReads { heldRead = event }
+      return holdsReads ? nil : event
     case .verify(let evictions):
       return .verified(notDue: Set(evictions.map(\.sequence)).filter { notDue.contains($0) || settled.contains($0) })
     case .settle(let settlement):
@@ -133,6 +129,18 @@ struct SubscriberBench {
     case .forget: said.append("forgotten")
     }
     return nil
+  }
+
+  private func readings(from: UInt64, limit: Int, _ scope: SubscriberScope) -> [JournalReading] {
+    let start = max(from, first)
+    guard start <= items.count else { return [] }
+    return (start...min(UInt64(items.count), start + UInt64(limit) - 1)).map { sequence in
+      var isDue = !notDue.contains(sequence) && !settled.contains(sequence)
+      if case .evict(let entry, _, _, _, _, _) = items[Int(sequence) - 1], !scope.includes(entry.cache) {
+        isDue = false
+      }
+      return JournalReading(sequence: sequence, item: items[Int(sequence) - 1], isDue: isDue)
+    }
   }
 
   func commitResult(_ settlement: CursorSettlement) -> [EventMessage.StaleEvent] {

@@ -13,7 +13,7 @@ final class SidecarHub {
     case create(String, SubscriberRecord, Completion<Void>)
   }
 
-  private static let sweepMicroseconds: Int64 = 3_000_000
+  private static let sweepMicroseconds: Int64 = 2_000_000
   private static let clockMicroseconds: Int64 = 250_000
   private static let maxRounds = 16
   private static let retryMilliseconds: [Int64] = [50, 100, 200, 400, 800]
