@@ -22,7 +22,7 @@ from pathlib import Path
 
 import shared
 from eviction_promises import DELETED, GONE, LIVE, NEW, REFUSED, UNKNOWN, Promises, Subscriber, Use
-from harness import UnixHTTP, spawn, wait_until
+from harness import UnixHTTP, spawn, tail, wait_until
 
 CACHE = "chaos"
 TTL_SECONDS, WINDOW_SECONDS = 3.0, 0.5
@@ -72,6 +72,8 @@ class Consumer:
 
 
 class CacheLoad:
+    NO_QUORUM = "Error: unavailable("
+
     def __init__(self, cluster, seed):
         self.cluster, self.random = cluster, random.Random(seed)
         self.address = cluster.space / "sidecar"
@@ -81,7 +83,7 @@ class CacheLoad:
         self.failures = []
         self.steady = Consumer(cluster.space, "steady", self.address)
         self.rough = Consumer(cluster.space, "rough", self.address, "--nak", 0.15, "--leave", 2.0)
-        self.cold = 0
+        self.cold = self.unready = 0
         self.races = {}         # racing key → when it is to be hit
         self.lock = threading.Lock()
         self._stopping = threading.Event()
@@ -123,12 +125,26 @@ class CacheLoad:
         if self.host.is_removed:
             self.move(self.random.choice(self.cluster.members))
 
+    def restarts(self, member):
+        """As a service manager does: the host ends when it finds no quorum within seconds of its start."""
+        with self.lock:
+            process = member.process
+            if member is not self.host or process.poll() != 1 or self.NO_QUORUM not in tail(member.log, 1):
+                return False
+            self.unready += 1
+            member.start()
+            return True
+
+    def _supervise(self, random):
+        while not self._stopping.wait(0.2):
+            self.restarts(self.host)
+
     # Running
 
     def start(self):
         self.steady.start()
         self.rough.start()
-        works = [self._use] * THREADS + [self._torment]
+        works = [self._use] * THREADS + [self._torment, self._supervise]
         for work in works:
             thread = threading.Thread(target=self._run, args=(work, random.Random(self.random.random())), daemon=True)
             self._threads.append(thread)
@@ -266,4 +282,5 @@ class CacheLoad:
             f"{subscriber.name} {len(subscriber.evictions)} and {len(subscriber.cancels)} called off"
             for subscriber in getattr(self, "told", ()))
         return (f"  cache: {', '.join(f'{count} {name}' for name, count in sorted(answers.items()))}; evictions: "
-                f"{told or 'not counted'}; rough was killed {self.rough.kills} times")
+                f"{told or 'not counted'}; rough was killed {self.rough.kills} times, the host ended {self.unready} "
+                "times for want of a quorum")

@@ -320,7 +320,8 @@ class Chaos:
         if self.cache:
             self.cache.stop()
         for thread in (*self.watchers, *self.witnesses, self.monitor):
-            thread.stop()
+            if thread.is_alive():
+                thread.stop()
 
     def outages(self):
         """(seconds, since the beginning) of stretches without an answer to anybody."""

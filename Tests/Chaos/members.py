@@ -214,7 +214,7 @@ class Cluster:
         """Every member answers a linearizable read."""
         for member in self.members:
             def is_served():
-                if not member.is_running:
+                if not member.is_running and not (self.sidecar and self.sidecar.restarts(member)):
                     raise AssertionError(f"{member} ended with {member.process.returncode}:\n{tail(member.log)}")
                 return self.serves(member)
             wait_until(is_served, f"an answer of {member} (its log: {member.log})", seconds, 0.05)
