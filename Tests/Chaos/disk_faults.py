@@ -4,7 +4,6 @@ The library failing_disk.so is loaded into every member; a file per member says 
 as it must when its log cannot be synced, is started again on a healthy disk; a member whose data are damaged is replaced.
 """
 
-import random as randomness
 import resource
 import time
 
@@ -16,6 +15,7 @@ ENDED_SECONDS = 30.0
 # A write must come within this much of a fault that leaves a quorum alone.
 QUORUM_SECONDS = 8.0
 TORN_BYTES = (1, 400)
+SECTOR_BYTES, ZEROS_BYTES = 512, 8_192
 REFUSAL_SECONDS = 10.0
 LOG, STORE = "/member/wal/", "/member/state/"
 
@@ -156,16 +156,19 @@ def bit_flip(chaos, random):
 
 @fault("torn-tail", hold=(0.1, 1.0), needs="damage")
 def torn_tail(chaos, random):
-    """What a power cut leaves of a batch that was on its way: some of its bytes, behind all that was synced."""
+    """What a power cut leaves of a batch that was on its way: later sectors of it, the first ones blank. It was never
+    acknowledged, so the member cuts it off and serves."""
     victim = random.choice(chaos.cluster.members)
     victim.kill()
     path = _newest(victim.folder / "member" / "wal", "*.wal")
-    end, count = used_bytes(path), random.randint(*TORN_BYTES)
-    noise = randomness.Random(random.random())
-    if end + count < path.stat().st_size:
+    # The last record may end in zeros.
+    at = (used_bytes(path) + ZEROS_BYTES) // SECTOR_BYTES * SECTOR_BYTES
+    count = random.randint(*TORN_BYTES)
+    what = f"{count} bytes of a torn batch" if at + count < path.stat().st_size else "no room for a torn batch"
+    if at + count < path.stat().st_size:
         with open(path, "r+b") as file:
-            file.seek(end)
-            file.write(bytes(noise.randrange(1, 256) for _ in range(count)))
+            file.seek(at)
+            file.write(bytes(random.randrange(1, 256) for _ in range(count)))
     victim.start()
     chaos.wait_until_served(victim)
-    yield f"{victim} has {count} bytes of a torn batch behind its log"
+    yield f"{victim} has {what} behind its log"
