@@ -237,7 +237,10 @@ class CacheLoad:
         self.rough.kill()
         self.rough.start("--nak", "0")
         self.left = "no answer"
-        wait_until(self._is_empty, "the end of all evictions", DRAINED_SECONDS, 0.2)
+        try:
+            wait_until(self._is_empty, "the end of all evictions", DRAINED_SECONDS, 0.2)
+        except AssertionError as problem:
+            raise AssertionError(f"{problem}; there are {self.left}") from None
         # One hello more: where the cursors are.
         for consumer in (self.steady, self.rough):
             consumer.kill()

@@ -218,8 +218,7 @@ class Promises:
 
     def _lives(self, subscriber, evictions, uses, called_off):
         """Each life that ended was told to this subscriber and acknowledged by it; so was the last one."""
-        births = [use for use in uses if use.answer == NEW]
-        for earlier, later in zip(births, births[1:]):
+        for earlier, later in self._births(uses):
             if not any(eviction.asked < later.end and eviction.asked > earlier.start for eviction in evictions):
                 yield (f"it was registered anew {later.start - earlier.end:.3f} s after it had been, and this "
                        "subscriber had acknowledged no eviction between")
@@ -231,6 +230,19 @@ class Promises:
                  if eviction.sequence not in called_off and self._is_over_after(eviction, last)]
         if not final:
             yield "its last life has ended, and this subscriber has acknowledged no eviction of it"
+
+    @staticmethod
+    def _births(uses):
+        """Neighbouring births. Uses that met share one."""
+        earlier = None
+        for use in uses:
+            if use.answer != NEW:
+                continue
+            if earlier and use.start > earlier.end:
+                yield earlier, use
+                earlier = use
+            elif earlier is None or use.end < earlier.end:
+                earlier = use
 
     @staticmethod
     def _is_over_after(eviction, moment):

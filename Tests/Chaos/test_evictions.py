@@ -46,6 +46,10 @@ class Evictions(unittest.TestCase):
         self.assertEqual(self.said(), [])
         self.assertEqual(self.said(others=[STORY]), [])
 
+    def test_uses_that_meet_are_one_birth(self):
+        self.assertEqual(self.said(uses=[*USES, Use("k", 8.05, 8.2, NEW)]), [])
+        self.assert_said("had acknowledged no eviction between", uses=[*USES, Use("k", 8.3, 8.4, NEW)])
+
     def test_told_again_before_the_acknowledgement(self):
         story = [*STORY, evict(6.75, 1, tried=2), {"at": 6.76, "kind": "nak", "seq": 1}, {"at": 6.77, "kind": "closed"}]
         self.assertEqual(self.said(story), [])
