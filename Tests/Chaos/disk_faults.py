@@ -12,6 +12,8 @@ from faults import fault
 from harness import tail, used_bytes, wait_until
 
 ENDED_SECONDS = 30.0
+# What was under way when the fault began is answered by then.
+SETTLED_SECONDS = 0.5
 # A write must come within this much of a fault that leaves a quorum alone.
 QUORUM_SECONDS = 8.0
 TORN_BYTES = (1, 400)
@@ -31,9 +33,11 @@ def _disk(chaos, member, what):
     fresh.rename(setting)
 
 
-def _is_writable(chaos, since):
-    acknowledgements = chaos.load.acknowledgements
-    return acknowledgements and acknowledgements[-1] > since
+def _expect_a_write(chaos, since, victim):
+    """A quorum is well."""
+    if chaos.cluster.count > 1:
+        wait_until(lambda: chaos.load.acknowledgements[-1] > since + SETTLED_SECONDS, f"a write without {victim}",
+                   QUORUM_SECONDS, 0.01)
 
 
 def _victim(chaos, random):
@@ -54,9 +58,16 @@ def disk_stuck(chaos, random):
     """A sync that does not return until the disk is itself again."""
     victim = _victim(chaos, random)
     what = random.choice((("fdatasync", "stuck", LOG), ("fdatasync", "stuck", STORE), ("write", "stuck", LOG)))
+    leads = ", the leader," if victim is chaos.cluster.leader() else ""
     _disk(chaos, victim, what)
-    yield f"{victim}: {' '.join(what)}"
+    start = time.monotonic()
+    _expect_a_write(chaos, start, victim)
+    took = chaos.load.acknowledgements[-1] - start
+    yield f"{victim}{leads} {' '.join(what)}; writes went on after {took:.1f} s"
     _disk(chaos, victim, None)
+    if leads and not chaos.profile.stuck_leader_yields:
+        # It goes on leading, and ends no lease until it can take its own entries.
+        chaos.oracle.outage(start, time.monotonic())
 
 
 @fault("disk-fails", hold=(0.1, 3.0), needs="disk", weight=2.0)
@@ -74,8 +85,7 @@ def disk_fails(chaos, random):
             if b"leasehold stops: " not in log.read():
                 raise AssertionError(f"{victim} ended without a word on its disk:\n{tail(victim.log)}")
         ended = time.monotonic()
-        if chaos.cluster.count > 1:
-            wait_until(lambda: _is_writable(chaos, ended), f"a write without {victim}", QUORUM_SECONDS, 0.01)
+        _expect_a_write(chaos, ended, victim)
         yield f"{victim} ended: {' '.join(what)}"
     finally:
         _disk(chaos, victim, None)

@@ -1,0 +1,84 @@
+"""The library that is loaded into members does what its file says, while they run: healthy, slow, stuck, full, broken."""
+
+import subprocess
+import sys
+import time
+import types
+import unittest
+
+import shared
+from equipment import Equipment
+from harness import Workspace
+
+# For each line: a write and a sync; what became of them, and how long they took.
+CHILD = r"""
+import os, sys, time
+folder = sys.argv[1]
+os.makedirs(folder + "/wal")
+file = os.open(folder + "/wal/1", os.O_CREAT | os.O_WRONLY)
+for line in sys.stdin:
+    start, said = time.monotonic(), "done"
+    try:
+        os.write(file, b"x")
+        os.fdatasync(file)
+    except OSError as problem:
+        said = problem.strerror
+    print(f"{said};{time.monotonic() - start}", flush=True)
+"""
+
+
+class Disk(unittest.TestCase):
+    def setUp(self):
+        self.space = Workspace()
+        self.addCleanup(self.space.close)
+        self.equipment = Equipment(self.space, types.SimpleNamespace(takes_preloads=True))
+        self.member = types.SimpleNamespace(name="m1", prefix=[], environment={})
+        self.equipment.equip(self.member)
+        self.child = subprocess.Popen(
+            [*self.member.prefix, sys.executable, "-c", CHILD, self.space / "m1"], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, env=self.member.environment)
+        self.addCleanup(self.child.communicate)
+
+    def sets(self, what):
+        self.equipment.disk_setting(self.member).write_text(what)
+
+    def asks(self):
+        print("", file=self.child.stdin, flush=True)
+
+    def hears(self):
+        said, seconds = self.child.stdout.readline().split(";")
+        return said, float(seconds)
+
+    def does(self):
+        self.asks()
+        return self.hears()
+
+    def test_on_and_off(self):
+        self.assertEqual(self.does()[0], "done")
+        for what, expected in (
+                ("fdatasync EIO /wal/", "Input/output error"), ("write ENOSPC /wal/", "No space left on device"),
+                ("write EIO /elsewhere/", "done"), ("fdatasync slow=1 /wal/", "done")):
+            self.sets(what)
+            self.assertEqual(self.does()[0], expected, what)
+        self.equipment.heal([self.member])
+        self.assertEqual(self.does()[0], "done")
+
+    def test_slow(self):
+        self.sets("fdatasync slow=300 /wal/")
+        said, seconds = self.does()
+        self.assertEqual(said, "done")
+        self.assertGreater(seconds, 0.3)
+
+    def test_stuck_until_it_is_healed(self):
+        self.does()
+        self.sets("fdatasync stuck /wal/")
+        self.asks()
+        time.sleep(0.4)
+        self.equipment.heal([self.member])
+        said, seconds = self.hears()
+        self.assertEqual(said, "done")
+        self.assertGreater(seconds, 0.3)
+
+
+if __name__ == "__main__":
+    unittest.main()
