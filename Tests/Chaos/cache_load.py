@@ -1,8 +1,8 @@
 """A build cache beside the mixed load: hits and registrations on one member's sidecar, and two consumers of evictions.
 
 One member hosts the sidecar: several sidecars on one cluster do not know of each other's subscribers. When the host is
-removed, or is made to, another member takes over, with cursors and entries from the store. The TTL is of seconds, so that
-entries are born, renewed, evicted and brought back all the time:
+removed, or is made to, another member takes over, with cursors and entries from the store. The TTL is of seconds, so
+that entries are born, renewed, evicted and brought back all the time:
 
 - hot keys are hit again and again, and never ought to go;
 - racing keys are hit at about the moment at which their lease runs out;
@@ -211,7 +211,8 @@ class CacheLoad:
         except OSError:
             return False            # never sent
         try:
-            status, answer = connection.call(method, f"/v1/caches/{CACHE}/{path}", {"size": 1} if method == "PUT" else None)
+            status, answer = connection.call(
+                method, f"/v1/caches/{CACHE}/{path}", {"size": 1} if method == "PUT" else None)
         except (OSError, http.client.HTTPException, ValueError):
             self._note(Use(key, start, math.inf, UNKNOWN, deletes))
             return False

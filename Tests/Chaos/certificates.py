@@ -14,6 +14,7 @@ from faults import fault
 from harness import PKI, wait_until
 
 SHOWN_SECONDS = 10.0
+CONNECTION_SECONDS = 10.0
 OPERATOR = "operator"
 
 
@@ -84,12 +85,29 @@ class Certificates:
 
     def shown_by(self, member):
         """The certificate that a new connection is shown, in PEM."""
+        with self._connection(member, self.certificate(OPERATOR), self.key(OPERATOR)) as connection:
+            return ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True))
+
+    @contextlib.contextmanager
+    def _connection(self, member, certificate=None, key=None):
         context = ssl.create_default_context(cafile=str(self.trusted))
-        context.load_cert_chain(self.certificate(OPERATOR), self.key(OPERATOR))
+        if certificate:
+            context.load_cert_chain(certificate, key)
         place = member.place
-        with socket.create_connection((place.host, place.client_port), 5) as plain:
+        with socket.create_connection((place.host, place.client_port), CONNECTION_SECONDS) as plain:
             with context.wrap_socket(plain, server_hostname=place.host) as connection:
-                return ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True))
+                yield connection
+
+    def lets_in(self, member, certificate=None, key=None):
+        """Whether a client with this certificate is answered."""
+        try:
+            with self._connection(member, certificate, key) as connection:
+                connection.sendall(b"GET /health HTTP/1.1\r\nHost: m\r\n\r\n")
+                return bool(connection.recv(1))
+        except TimeoutError:
+            raise AssertionError(f"{member} neither answers nor refuses a client within {CONNECTION_SECONDS:g} s")
+        except OSError:
+            return False
 
     def is_shown_by(self, member):
         try:
@@ -114,7 +132,8 @@ def _take_effect(chaos):
     if not chaos.profile.reloads_certificates:
         _restart_in_turn(chaos)
     for member in chaos.cluster.members:
-        wait_until(lambda: chaos.cluster.pki.is_shown_by(member), f"the new certificate of {member}", SHOWN_SECONDS, 0.1)
+        wait_until(
+            lambda: chaos.cluster.pki.is_shown_by(member), f"the new certificate of {member}", SHOWN_SECONDS, 0.1)
 
 
 @fault("rotate-certificates", hold=(0.5, 2.0), needs="tls")
@@ -142,3 +161,16 @@ def rotate_authority(chaos, random):
     pki.trust([pki.authority])
     _restart_in_turn(chaos)
     yield "a new authority has taken over"
+
+
+@fault("strangers", hold=(0.1, 0.5), needs="tls")
+def strangers(chaos, random):
+    """Clients of another authority, and clients with no certificate at all, are refused."""
+    pki, member = chaos.cluster.pki, random.choice(chaos.cluster.members)
+    other = pki.new_authority()
+    for certificate, key in ((None, None), (other.certificate(OPERATOR), other.key(OPERATOR))):
+        if pki.lets_in(member, certificate, key):
+            raise AssertionError(f"{member} lets a stranger in who shows {certificate}")
+    if not pki.lets_in(member, pki.certificate(OPERATOR), pki.key(OPERATOR)):
+        raise AssertionError(f"{member} refuses the operator")
+    yield f"{member} refused strangers"

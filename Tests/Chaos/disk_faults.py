@@ -1,7 +1,7 @@
 """Disks that are slow, stuck, full or broken under a running member, and what was written that is not there any more.
 
 The library failing_disk.so is loaded into every member; a file per member says what its disk does. A member that ends,
-as it must when its log cannot be synced, is started again on a healthy disk; a member whose data are damaged is replaced.
+as it must when its log cannot be synced, is started again on a healthy disk; one whose data are damaged is replaced.
 """
 
 import resource

@@ -1,4 +1,4 @@
-"""Libraries that are loaded into members: a wall clock that can jump, and a disk that can be slow, stuck, full or broken."""
+"""Libraries that are loaded into members: a wall clock that jumps, and a disk that is slow, stuck, full or broken."""
 
 import shared
 from preloads import compiled, faketime_library

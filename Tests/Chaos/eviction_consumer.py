@@ -86,7 +86,8 @@ class Consumer:
         kind = message["t"]
         if kind == "evict":
             for item in message.get("items", [message]):
-                self.note("evict", seq=item["seq"], key=item["key"], gen=item["gen"], why=item["why"], tried=item["try"])
+                self.note(
+                    "evict", seq=item["seq"], key=item["key"], gen=item["gen"], why=item["why"], tried=item["try"])
                 self.items.append(item["seq"])
         elif kind == "cancel":
             self.note("cancel", seq=message["seq"], of=message["of"], key=message["key"], gen=message["gen"])

@@ -1,7 +1,7 @@
 """What the sidecar promises of its evictions, against what its callers and its subscribers have seen.
 
-Callers: `Use`s of entries, with the moments before and after and the answer. Subscribers: `Delivery` lists, one for each
-name, in the order in which they came. The rules:
+Callers: `Use`s of entries, with the moments before and after and the answer. Subscribers: what came to each name and
+what it answered, in that order. The rules:
 
 - never early: an eviction for age comes no sooner than the TTL after the last accepted use, unless it was called off;
 - hardly late: the first delivery to a subscriber that is always there has a bound, outside of troubles;
@@ -127,12 +127,12 @@ class Subscriber:
 
 
 class Promises:
-    """`troubles`: (start, end) of faults, with what it takes to recover; `afterlife`: how long a request of unknown fate
-    may live on once no trouble is left."""
+    """Seconds. `late`: the bound on the calm part of a delay; `troubles`: (start, end) of faults, with what it takes
+    to recover from them."""
 
-    def __init__(self, uses, subscribers, ttl, window, late, troubles=(), afterlife=5.0):
+    def __init__(self, uses, subscribers, ttl, window, late, troubles=()):
         self.subscribers, self.ttl, self.window, self.late = subscribers, ttl, window, late
-        self.troubles, self.afterlife = sorted(troubles), afterlife
+        self.troubles = sorted(troubles)
         self.uses = collections.defaultdict(list)
         for use in sorted(uses, key=lambda use: use.start):
             self.uses[use.key].append(use)

@@ -1,8 +1,10 @@
 """What goes wrong, and how it is put right: each fault is a function (chaos, random) that makes it happen and yields
 what it has done; what follows the yield ends it. `hold` is how long it lasts."""
 
+import contextlib
 import shutil
 import signal
+import socket
 import time
 
 import shared
@@ -16,6 +18,7 @@ class Fault:
         self.make, self.hold, self.needs, self.weight = make, hold, needs, weight
 
 
+SILENT_CLIENTS = 200
 FAULTS = {}
 
 
@@ -290,6 +293,25 @@ def clock(chaos, random):
         member.kill()
         member.start()
     yield f"the clock of {member} jumps by {seconds} s"
+
+
+@fault("silent-clients", hold=(2.0, 8.0))
+def silent_clients(chaos, random):
+    """Connections that say nothing, or a byte and no more, on which no handshake ever ends."""
+    place = random.choice(chaos.cluster.members).place
+    crowd = []
+    for _ in range(SILENT_CLIENTS):
+        connection = socket.socket()
+        connection.setblocking(False)
+        connection.connect_ex((place.host, place.client_port))
+        crowd.append(connection)
+    time.sleep(0.5)
+    for connection in crowd[::2]:
+        with contextlib.suppress(OSError):
+            connection.send(random.choice((b"\x16", b"P", b"\0")))
+    yield f"{SILENT_CLIENTS} connections to {place.client} say nothing"
+    for connection in crowd:
+        connection.close()
 
 
 # ---- Proof -----------------------------------------------------------------------------------------------------------

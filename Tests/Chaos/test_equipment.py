@@ -1,4 +1,4 @@
-"""The library that is loaded into members does what its file says, while they run: healthy, slow, stuck, full, broken."""
+"""The library loaded into members does what its file says, while they run: a disk that is slow, stuck, full, broken."""
 
 import subprocess
 import sys

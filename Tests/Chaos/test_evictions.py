@@ -1,4 +1,4 @@
-"""The check of evictions on stories that are known: the true one passes, and each way of breaking a promise is found."""
+"""The check of evictions on stories that are known: the true one passes, each way of breaking a promise is found."""
 
 import math
 import unittest
@@ -138,7 +138,8 @@ class Evictions(unittest.TestCase):
         self.assertEqual(self.said(uses=[*USES, Use("k", 6.79, 6.82, GONE)]), [])
 
     def test_owed_in_the_end(self):
-        self.assert_said("its last life has ended", story=[*STORY[:4], evict(11.7, 2), {"at": 12, "kind": "nak", "seq": 2}])
+        refused = [evict(11.7, 2), {"at": 12, "kind": "nak", "seq": 2}]
+        self.assert_said("its last life has ended", story=[*STORY[:4], *refused])
 
 
 if __name__ == "__main__":
