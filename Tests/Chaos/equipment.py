@@ -9,10 +9,15 @@ class Equipment:
         self.space = space
         self.clock_library = faketime_library() if profile.takes_preloads else None
         self.disk_library = compiled(space, "failing_disk") if profile.takes_preloads else None
+        self.timer_library = compiled(space, "steady_timers") if self.clock_library else None
+
+    @property
+    def _libraries(self):
+        return self.disk_library, self.timer_library, self.clock_library
 
     def equip(self, member):
         """`env` because libfaketime changes the environment."""
-        libraries = [str(library) for library in (self.disk_library, self.clock_library) if library]
+        libraries = [str(library) for library in self._libraries if library]
         if not libraries:
             return
         member.prefix = ["/usr/bin/env"]

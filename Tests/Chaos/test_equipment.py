@@ -80,5 +80,41 @@ class Disk(unittest.TestCase):
         self.assertGreater(seconds, 0.3)
 
 
+class Clock(unittest.TestCase):
+    """The wall clock jumps, and no timer on a monotonic clock does."""
+
+    CHILD = r"""
+import ctypes, os, struct, time
+libc = ctypes.CDLL(None)
+for _ in range(2):
+    timer = libc.timerfd_create(time.CLOCK_MONOTONIC, 0)
+    due = time.clock_gettime(time.CLOCK_MONOTONIC) + 0.2
+    libc.timerfd_settime(timer, 1, struct.pack("4q", 0, 0, int(due), int(due % 1 * 1e9)), None)
+    os.read(timer, 8)
+    print(time.time(), time.clock_gettime(time.CLOCK_MONOTONIC) - due, flush=True)
+    input()
+"""
+
+    def test_timers_stand_still(self):
+        space = Workspace()
+        self.addCleanup(space.close)
+        equipment = Equipment(space, types.SimpleNamespace(takes_preloads=True))
+        if not equipment.clock_library:
+            self.skipTest("libfaketime is not installed")
+        member = types.SimpleNamespace(name="m1", prefix=[], environment={})
+        equipment.equip(member)
+        child = subprocess.Popen(
+            [*member.prefix, sys.executable, "-c", self.CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=member.environment)
+        self.addCleanup(child.communicate)
+        for shift in (0, -20):
+            equipment.shift_clock(member, shift)
+            if shift:
+                print("", file=child.stdin, flush=True)
+            wall, late = map(float, child.stdout.readline().split())
+            self.assertAlmostEqual(wall, time.time() + shift, delta=10)
+            self.assertLess(late, 10)
+
+
 if __name__ == "__main__":
     unittest.main()
