@@ -86,13 +86,14 @@ class Clock(unittest.TestCase):
     CHILD = r"""
 import ctypes, os, struct, time
 libc = ctypes.CDLL(None)
-for _ in range(2):
+for number in range(2):
+    if number:
+        input()
     timer = libc.timerfd_create(time.CLOCK_MONOTONIC, 0)
     due = time.clock_gettime(time.CLOCK_MONOTONIC) + 0.2
     libc.timerfd_settime(timer, 1, struct.pack("4q", 0, 0, int(due), int(due % 1 * 1e9)), None)
     os.read(timer, 8)
     print(time.time(), time.clock_gettime(time.CLOCK_MONOTONIC) - due, flush=True)
-    input()
 """
 
     def test_timers_stand_still(self):
@@ -104,8 +105,8 @@ for _ in range(2):
         member = types.SimpleNamespace(name="m1", prefix=[], environment={})
         equipment.equip(member)
         child = subprocess.Popen(
-            [*member.prefix, sys.executable, "-c", self.CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=member.environment)
+            [*member.prefix, sys.executable, "-c", self.CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True, env=member.environment)
         self.addCleanup(child.communicate)
         for shift in (0, -20):
             equipment.shift_clock(member, shift)
