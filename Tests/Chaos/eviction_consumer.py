@@ -24,7 +24,7 @@ RECONNECT_SECONDS = 0.1
 SILENCE_SECONDS = 20.0
 ANSWER_SECONDS = 8.0
 NAK_WAIT = "300ms"
-ACK_WAIT = "5s"
+ACK_WAIT = "10s"
 INFLIGHT = 256
 
 
@@ -37,6 +37,7 @@ class Consumer:
         self.name, self.address, self.nak, self.leave = name, address, nak, leave
         self.journal = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self.random = random.Random()
+        self.done = set()       # answered for good; what came twice before that is in the queue twice
 
     def note(self, kind, **fields):
         os.write(self.journal, json.dumps({"at": time.monotonic(), "kind": kind, **fields}).encode() + b"\n")
@@ -63,7 +64,9 @@ class Consumer:
                 if not self.items:
                     self.receive(SILENCE_SECONDS)
                 while self.items:
-                    self.answer(self.items.popleft())
+                    sequence = self.items.popleft()
+                    if sequence not in self.done:
+                        self.answer(sequence)
             self.note("closed")
 
     def send(self, operation):
@@ -116,6 +119,7 @@ class Consumer:
         if answer["t"] == "ok":
             if answer["op"] == "ack":
                 self.note("ok", seq=sequence)
+                self.done.add(sequence)
         else:
             self.note("stale" if answer["code"] == "stale" else "refused", seq=sequence, msg=answer["msg"])
             if answer["code"] == "fenced":
