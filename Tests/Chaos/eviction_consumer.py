@@ -5,8 +5,8 @@
 ADDRESS is a file that holds the path of the event socket; it is read at each connection, for the sidecar moves. What is
 received and what is answered goes to JOURNAL, one JSON object a line with the moment on the machine's monotonic clock:
 {"at", "kind": "hello" | "evict" | "cancel" | "ack" (about to be sent) | "ok" | "stale" | "nak" | "closed", "seq", …}.
-A line is handed to the kernel before the next step, so a kill loses none. Each item is acknowledged by itself, and the
-next one only after the answer, so that it is clear which answer belongs to which item.
+A line is handed to the kernel before the next step, so a kill loses none. What is at hand is acknowledged together, in
+sets of random size, and the next set only after the answer, so that it is clear which answer belongs to which items.
 """
 
 import argparse
@@ -26,6 +26,7 @@ ANSWER_SECONDS = 8.0
 NAK_WAIT = "300ms"
 ACK_WAIT = "10s"
 INFLIGHT = 256
+MOST_AT_ONCE = 64
 
 
 class Ended(Exception):
@@ -64,9 +65,7 @@ class Consumer:
                 if not self.items:
                     self.receive(SILENCE_SECONDS)
                 while self.items:
-                    sequence = self.items.popleft()
-                    if sequence not in self.done:
-                        self.answer(sequence)
+                    self.answer(self.choose())
             self.note("closed")
 
     def send(self, operation):
@@ -105,25 +104,45 @@ class Consumer:
             return message
         return None
 
-    def answer(self, sequence):
+    def choose(self):
+        """The next ones to be answered together, each once."""
+        chosen = []
+        count = self.random.randint(1, MOST_AT_ONCE)
+        while self.items and len(chosen) < count:
+            sequence = self.items.popleft()
+            if sequence not in self.done and sequence not in chosen:
+                chosen.append(sequence)
+        return chosen
+
+    def answer(self, sequences):
+        if not sequences:
+            return
         if self.random.random() < self.nak:
-            self.note("nak", seq=sequence)
-            self.send({"op": "nak", "seq": sequence, "after": NAK_WAIT, "why": "EBUSY"})
+            self.items.extendleft(reversed(sequences[1:]))
+            self.note("nak", seq=sequences[0])
+            self.send({"op": "nak", "seq": sequences[0], "after": NAK_WAIT, "why": "EBUSY"})
         else:
-            self.note("ack", seq=sequence)
-            self.send({"op": "ack", "seqs": [sequence]})
+            for sequence in sequences:
+                self.note("ack", seq=sequence)
+            self.send({"op": "ack", "seqs": sequences})
         end = time.monotonic() + ANSWER_SECONDS
         answer = None
         while answer is None:
             answer = self.receive(end - time.monotonic()) if time.monotonic() < end else self.give_up()
         if answer["t"] == "ok":
-            if answer["op"] == "ack":
-                self.note("ok", seq=sequence)
-                self.done.add(sequence)
+            self.settle(sequences if answer["op"] == "ack" else [], ())
+        elif answer["code"] == "stale" and ("seq" in answer or "items" in answer):
+            # Those live again; the rest is acknowledged.
+            self.settle(sequences, {item["seq"] for item in answer.get("items", [answer])})
         else:
-            self.note("stale" if answer["code"] == "stale" else "refused", seq=sequence, msg=answer["msg"])
+            self.note("refused", seq=sequences[0], code=answer["code"], msg=answer["msg"])
             if answer["code"] == "fenced":
                 raise Ended
+
+    def settle(self, sequences, stale):
+        for sequence in sequences:
+            self.note("stale" if sequence in stale else "ok", seq=sequence)
+            self.done.add(sequence)
 
     def give_up(self):
         raise Ended
