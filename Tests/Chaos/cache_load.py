@@ -130,7 +130,9 @@ class CacheLoad:
         """As a service manager does: the host ends when it finds no quorum within seconds of its start."""
         with self.lock:
             process = member.process
-            if member is not self.host or process.poll() != 1 or self.NO_QUORUM not in tail(member.log, 1):
+            if member is not self.host or process is None or process.poll() != 1:
+                return False
+            if self.NO_QUORUM not in tail(member.log, 1):
                 return False
             self.unready += 1
             member.start()

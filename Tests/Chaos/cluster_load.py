@@ -209,7 +209,9 @@ class ClusterLoad(MixedLoad):
         self._count(f"{name}: {call.refusal}"[:60])
         # A member that lags may not know the revision yet that a serializable read asks for.
         is_behind = name == "Range" and request.serializable and "future revision" in call.refusal
-        if "too many requests" not in call.refusal and not is_behind:
+        # A learner answers only serializable reads until it is a voter.
+        is_learner = "not supported for learner" in call.refusal
+        if "too many requests" not in call.refusal and not is_behind and not is_learner:
             self.failures.append(f"{name}: {call.error}")
         call.refusal = None
 

@@ -119,6 +119,7 @@ class Consumer:
             return
         if self.random.random() < self.nak:
             self.items.extendleft(reversed(sequences[1:]))
+            sequences = sequences[:1]
             self.note("nak", seq=sequences[0])
             self.send({"op": "nak", "seq": sequences[0], "after": NAK_WAIT, "why": "EBUSY"})
         else:

@@ -178,7 +178,8 @@ class Cluster:
 
     def admin(self, member):
         """This thread's connection for questions of the cluster's own."""
-        key = (member.name, threading.get_ident())
+        # Not one that was made with certificates of before.
+        key = (member.name, threading.get_ident(), self.pki and self.pki.credentials)
         if key not in self._admins:
             self._admins[key] = MemberClient(self, member, ADMIN_SECONDS)
         return self._admins[key]
