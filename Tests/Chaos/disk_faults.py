@@ -11,6 +11,8 @@ import shared
 from faults import fault
 from harness import tail, used_bytes, wait_until
 
+# Two until the leader sees that its disk is stuck, and some for the change.
+YIELD_ELECTION_TIMEOUTS = 4
 ENDED_SECONDS = 30.0
 # What was under way when the fault began is answered by then.
 SETTLED_SECONDS = 0.5
@@ -65,9 +67,10 @@ def disk_stuck(chaos, random):
     took = chaos.load.acknowledgements[-1] - start
     yield f"{victim}{leads} {' '.join(what)}; writes went on after {took:.1f} s"
     _disk(chaos, victim, None)
-    if leads and not chaos.profile.stuck_leader_yields:
-        # It goes on leading, and ends no lease until it can take its own entries.
-        chaos.oracle.outage(start, time.monotonic())
+    if leads:
+        # Until it hands over it ends no lease, for it cannot take its own entries.
+        last = start + YIELD_ELECTION_TIMEOUTS * chaos.cluster.election_ms / 1000
+        chaos.oracle.outage(start, min(time.monotonic(), last) if chaos.profile.stuck_leader_yields else time.monotonic())
 
 
 @fault("disk-fails", hold=(0.1, 3.0), needs="disk", weight=2.0)

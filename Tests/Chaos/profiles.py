@@ -18,7 +18,7 @@ class Profile:
     has_sidecar: bool = True
     has_known_files: bool = True    # log and store lie where Leasehold's do, and can be damaged
     reloads_certificates: bool = False  # new connections are shown a new certificate without a restart
-    stuck_leader_yields: bool = False   # a leader whose own disk is stuck hands over, so that leases go on ending
+    stuck_leader_yields: bool = True    # a leader whose own disk is stuck hands over, so that leases go on ending
     resumes_fast: bool = True       # writes resume within two election time-outs of the leader's death
     drains: bool = True             # what is under way at SIGTERM is answered before the process ends
 
@@ -41,7 +41,7 @@ def etcd_profile(binary):
         "etcd", (binary or shutil.which("etcd") or "/usr/bin/etcd",),
         ("--log-level", "warn", "--snapshot-count", "2000"),
         leases_bind=False, progress_binds=False, takes_preloads=False, has_sidecar=False, has_known_files=False,
-        reloads_certificates=True, stuck_leader_yields=True, resumes_fast=False, drains=False)
+        reloads_certificates=True, stuck_leader_yields=False, resumes_fast=False, drains=False)
 
 
 def profile(server, binary=None):
