@@ -41,7 +41,7 @@ struct NodeProgram {
       if settings.cluster.listenPeerURLs.isEmpty, node.members.count > 1 {
         logger.error("the cluster has other members, but --listen-peer-urls is not given: they cannot reach this one")
       }
-      try await serveClients(node, on: server, tls: tls)
+      try await serveClients(node, peers, on: server, tls: tls)
       starting = startSidecar(host, node, server, on: group.any(), termination)
       await termination.signalled()
       logger.info("stopping")
@@ -109,7 +109,9 @@ struct NodeProgram {
     return configuration
   }
 
-  private func serveClients(_ node: Node, on server: WireServer, tls: TLSSettings?) async throws {
+  private func serveClients(
+    _ node: Node, _ peers: PeerTransport?, on server: WireServer, tls: TLSSettings?
+  ) async throws {
     var etcd = EtcdSettings()
     etcd.maxRequestBytes = settings.maxRequestBytes
     etcd.maxTxnOperations = settings.maxTransactionOperations
@@ -119,6 +121,7 @@ struct NodeProgram {
     etcd.serverVersion = Version.etcdServer
     let metrics = EtcdMetrics()
     node.observe(with: metrics)
+    peers?.observe(in: metrics.registry, memberID: node.identity.memberID)
     var grpc = GRPCRegistry()
     EtcdServices.register(into: &grpc, node: node, settings: etcd, metrics: metrics)
     var http = HTTPRouter()
