@@ -126,6 +126,7 @@ package final class Node: NodeHandle {
     settings.checksReconfiguration = configuration.checksReconfiguration
     settings.promotesLearners = configuration.promotesLearners
     settings.keptEntries = UInt64(configuration.keptEntries)
+    settings.autoCompaction = configuration.autoCompaction
     return settings
   }
 
