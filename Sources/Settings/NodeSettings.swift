@@ -196,6 +196,9 @@ struct SettingValues {
   /// nil also for an empty text, which is how etcd's users switch a setting off.
   func given(_ name: String) -> String? { raw.values[name]?.last.flatMap { $0.isEmpty ? nil : $0 } }
 
+  /// Also with an empty text.
+  func isGiven(_ name: String) -> Bool { raw.values[name] != nil }
+
   func all(_ name: String) -> [String] { raw.values[name] ?? [] }
 
   func text(_ name: String) -> String { raw.values[name]?.last ?? standard(name) }

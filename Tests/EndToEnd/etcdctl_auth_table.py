@@ -6,6 +6,9 @@ from etcdctl_table import FORMATS, Script, all_of, formats
 
 ROOT, READER, WRITER = "--user=root:secret", "--user reader --password r", "--user=writer:w"
 
+# etcd takes its time over passwords otherwise.
+CHEAP = {"etcd": ["--bcrypt-cost=4"]}
+
 USERS = Script(all_of(
     "user list", "role list", "auth enable", "user get root", "role get root",
     Step("user add root --interactive=false", input="secret\n"), Step("user add root --interactive=false", input="other\n"),
@@ -33,7 +36,7 @@ USERS = Script(all_of(
     "user delete shown0", "user delete shown0", "user delete", formats("user delete shown1")[1:2],
     "role delete role-json", "role delete role-json", "role delete", formats("role delete role-table")[1:2],
     "user list", "role list", "auth enable", "user grant-role root root", "auth enable extra", "auth enable", "auth enable",
-    f"{ROOT} auth disable extra", f"{ROOT} auth disable", "auth disable", "user delete root", "role delete root"))
+    f"{ROOT} auth disable extra", f"{ROOT} auth disable", "auth disable", "user delete root", "role delete root"), flags=CHEAP)
 
 PERMISSIONS = Script(all_of(
     "put a 1", "put p/a 1", "put p/b 1", "put q 1", "user add root:secret", "user add reader:r", "user add writer:w", "user add bare:b",
@@ -65,6 +68,6 @@ PERMISSIONS = Script(all_of(
     f"{ROOT} user delete root", f"{ROOT} role delete root", f"{ROOT} user revoke-role root root",
     f"{ROOT} role delete readers", f"{READER} get p/a", f"{ROOT} user delete writer", f"{WRITER} get a",
     Step(f"{ROOT} user passwd bare --interactive=false", input="new\n"), "--user=bare:b get a", "--user=bare:new get a",
-    f"{READER} auth disable", "auth disable", f"{ROOT} auth disable", "get a", f"{ROOT} get a", "--user=nobody:x get a"))
+    f"{READER} auth disable", "auth disable", f"{ROOT} auth disable", "get a", f"{ROOT} get a", "--user=nobody:x get a"), flags=CHEAP)
 
 AUTH_SCRIPTS = {"users_and_roles": USERS, "permissions": PERMISSIONS}

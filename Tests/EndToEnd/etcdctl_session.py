@@ -22,7 +22,13 @@ MESSAGES = {
     "lease keep-alive": "LeaseKeepAliveResponse", "member list": "MemberListResponse",
     "member add": "MemberAddResponse", "member remove": "MemberRemoveResponse",
     "member update": "MemberUpdateResponse", "member promote": "MemberPromoteResponse",
-    "alarm list": "AlarmResponse", "alarm disarm": "AlarmResponse"}
+    "alarm list": "AlarmResponse", "alarm disarm": "AlarmResponse", "auth enable": "AuthEnableResponse",
+    "auth disable": "AuthDisableResponse", **{
+        f"{kind} {call}": f"Auth{kind.title()}{''.join(word.title() for word in call.split('-'))}Response"
+        for kind, calls in (
+            ("user", ("add", "delete", "get", "list", "grant-role", "revoke-role")),
+            ("role", ("add", "delete", "get", "list", "grant-permission", "revoke-permission"))) for call in calls},
+    "user passwd": "AuthUserChangePasswordResponse"}
 
 IDENTITIES = r"cluster_id|member_id|raft_term|leader|raftIndex|raftTerm|raftAppliedIndex|dbSize|dbSizeInUse|ID|hash"
 FIELDS = r"ClusterID|MemberID|RaftTerm|RaftIndex|RaftAppliedIndex|DBSize|ID|Hash|Leader|ElectionTerm"

@@ -44,7 +44,7 @@ class Side:
         if tls:
             self.names |= {
                 "ca": pki.authority, "cert": pki.certificate("operator"), "key": pki.key("operator"),
-                "other": pki.other}
+                "other": getattr(pki, "other", None)}
         for number, member in enumerate(self.members):
             self.names |= {
                 f"E{number}": member.endpoint, f"ADDRESS{number}": f"127.0.0.1:{member.port}",

@@ -183,12 +183,12 @@ FULL = [
 ]
 
 LEARNER = [
-    Case("FAILED_PRECONDITION: rpc not supported for learner", lambda client, side: put(client, b"k")),
-    Case("FAILED_PRECONDITION: rpc not supported for learner",
+    Case("UNAVAILABLE: rpc not supported for learner", lambda client, side: put(client, b"k")),
+    Case("UNAVAILABLE: rpc not supported for learner",
          lambda client, side: client.call("Range", rpc.RangeRequest(key=b"k"))),
-    Case("FAILED_PRECONDITION: rpc not supported for learner",
+    Case("UNAVAILABLE: rpc not supported for learner",
          lambda client, side: client.call("LeaseGrant", rpc.LeaseGrantRequest(TTL=100))),
-    Case("FAILED_PRECONDITION: rpc not supported for learner",
+    Case("UNAVAILABLE: rpc not supported for learner",
          lambda client, side: client.call("MemberAdd", rpc.MemberAddRequest(peerURLs=["http://127.0.0.1:25"]))),
 ]
 

@@ -43,7 +43,7 @@ package enum EtcdErrors {
     .failedPrecondition, "can only promote a learner member which is in sync with leader")
   package static let tooManyLearners = error(.failedPrecondition, "too many learner members in cluster")
   package static let clusterIDMismatch = error(.failedPrecondition, "cluster ID mismatch")
-  package static let notSupportedForLearner = error(.failedPrecondition, "rpc not supported for learner")
+  package static let notSupportedForLearner = error(.unavailable, "rpc not supported for learner")
 
   // Users and roles
   package static let rootUserMissing = error(.failedPrecondition, "root user does not exist")
