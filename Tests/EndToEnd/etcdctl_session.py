@@ -14,12 +14,12 @@ import etcd_client
 from harness import spawn, tail, wait_until
 
 ENVIRONMENT = {"ETCDCTL_API": "3"}
-# What `-w protobuf` prints, by subcommand.
+# What `-w protobuf` prints, by subcommand: of most answers about leases the header alone.
 MESSAGES = {
     "get": "RangeResponse", "put": "PutResponse", "del": "DeleteRangeResponse", "txn": "TxnResponse",
-    "watch": "WatchResponse", "lease grant": "LeaseGrantResponse", "lease revoke": "LeaseRevokeResponse",
-    "lease timetolive": "LeaseTimeToLiveResponse", "lease list": "LeaseLeasesResponse",
-    "lease keep-alive": "LeaseKeepAliveResponse", "member list": "MemberListResponse",
+    "watch": "WatchResponse", "lease grant": "ResponseHeader", "lease revoke": "LeaseRevokeResponse",
+    "lease timetolive": "ResponseHeader", "lease list": "ResponseHeader",
+    "lease keep-alive": "ResponseHeader", "member list": "MemberListResponse",
     "member add": "MemberAddResponse", "member remove": "MemberRemoveResponse",
     "member update": "MemberUpdateResponse", "member promote": "MemberPromoteResponse",
     "alarm list": "AlarmResponse", "alarm disarm": "AlarmResponse", "auth enable": "AuthEnableResponse",
@@ -298,9 +298,10 @@ def run_raw(arguments, input):
 
 def protobuf_text(kind, data):
     message = getattr(etcd_client.rpc, kind).FromString(data.rstrip(b"\n") if kind == "WatchResponse" else data)
-    if message.HasField("header"):
+    header = message if kind == "ResponseHeader" else message.header
+    if kind == "ResponseHeader" or message.HasField("header"):
         for name in ("cluster_id", "member_id", "raft_term"):
-            setattr(message.header, name, bool(getattr(message.header, name)))
+            setattr(header, name, bool(getattr(header, name)))
     return str(message)
 
 
