@@ -226,7 +226,8 @@ class Session:
                 code = process.wait(20)
             else:
                 wait_until(lambda: re.search(step.until, said()),
-                           f"{self.side.program}: '{step.until}' by {step.line}, which said {tail(log)} {tail(errors)}", 20)
+                           f"{self.side.program}: '{step.until}' by {step.line}, which said {tail(log)} {tail(errors)}",
+                           20)
                 process.send_signal(signal.SIGINT)
                 process.wait(20)
                 code = "stopped"
@@ -244,7 +245,8 @@ class Session:
 
     def note(self, step, code, output, error):
         # etcdctl's client logs retries as JSON; the verdict is the line that begins with Error.
-        errors = [line for line in error.splitlines() if re.match(r"Error|[^{].*(unhealthy|healthy:|Failed|Finished)", line)]
+        errors = [line for line in error.splitlines() if re.match(r"Error|[^{].*(unhealthy|healthy:|Failed|Finished)",
+            line)]
         # A check's exit code says whether the machine is fast enough.
         title = f"$ {step.line} → {'?' if step.line.startswith('check perf --load=s') else code}"
         if step.deviation:

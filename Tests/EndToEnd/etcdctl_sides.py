@@ -125,7 +125,8 @@ class Side:
             member.spawn()
         self.members.append(member)
         self.names[f"M{len(self.members) - 1}"] = next(
-            f"{listed['ID']:x}" for listed in self.client("member", "list")["members"] if member.peer_url in listed["peerURLs"])
+            f"{listed['ID']:x}" for listed in self.client("member",
+            "list")["members"] if member.peer_url in listed["peerURLs"])
         return member
 
 

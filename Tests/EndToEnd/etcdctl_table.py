@@ -19,7 +19,8 @@ HEADER = Deviation(
 STILL_LEARNS = Deviation(
     "3.4.23 forgets that a member whose URLs are changed is a learner", control=r", false\n", product=r", true\n")
 COMPACTED = Deviation(
-    "3.5 knows the hash at the revision of the last compaction, 3.4.23 does not", control="been compacted", product=r", \d+\n")
+    "3.5 knows the hash at the revision of the last compaction, 3.4.23 does not", control="been compacted",
+    product=r", \d+\n")
 
 
 @dataclass
@@ -49,9 +50,11 @@ def all_of(*groups):
 
 
 KEYS = Script(all_of(
-    *[f"put {key} {value}" for key, value in (("a", "1"), ("b", "2"), ("c", "3"), ("ca", "4"), ("cb", "5"), ("d", "''"))],
+    *[f"put {key} {value}" for key, value in (("a", "1"), ("b", "2"), ("c", "3"), ("ca", "4"), ("cb", "5"), ("d",
+    "''"))],
     formats("put b again"), formats("put b again --prev-kv"),
-    Step("put typed", input="two lines\nof input"), "put dashed -- -1", "put c --ignore-value", "put none --ignore-value",
+    Step("put typed", input="two lines\nof input"), "put dashed -- -1", "put c --ignore-value",
+    "put none --ignore-value",
     Step("lease grant 500", save=("L1", r"lease (\w+) granted")),
     "put leased 1 --lease=$L1", "put leased 2 --ignore-lease", "put leased 3", "put leased 4 --ignore-lease",
     "put none 1 --ignore-lease", "put leased --ignore-value --ignore-lease", "put leased x --ignore-value",
@@ -59,15 +62,18 @@ KEYS = Script(all_of(
     "put a b c", "put ключ значение",
     formats("get a"), formats("get none"), formats("get a d"), formats("get c --prefix --limit=1"),
     *[formats(f"get --prefix '' {option}") for option in ("--keys-only", "--hex", "--print-value-only", "--rev=4")],
-    "get c --from-key", "get '' --from-key", "get '' --prefix", "get a --limit=0", "get a --consistency=s", "get a --consistency=l",
-    "get a --consistency=x", "get a --rev=2 --hex -w json", "get a --rev=9999", "get a --rev=-1", "get a --prefix --from-key",
+    "get c --from-key", "get '' --from-key", "get '' --prefix", "get a --limit=0", "get a --consistency=s",
+    "get a --consistency=l",
+    "get a --consistency=x", "get a --rev=2 --hex -w json", "get a --rev=9999", "get a --rev=-1",
+    "get a --prefix --from-key",
     "get a b --prefix", "get a b --from-key", "get", "get '' ''", "get b a", "get a --limit=-1",
     *[f"get '' --prefix --sort-by={field} --order={order} --limit=4"
       for field in ("CREATE", "KEY", "MODIFY", "VALUE", "VERSION") for order in ("ASCEND", "DESCEND")],
     "get '' --prefix --order=DESCEND", "get '' --prefix --sort-by=VALUE", "get '' --prefix --sort-by=SIZE",
     "get '' --prefix --order=RANDOM", "get '' --prefix --print-value-only --keys-only",
     "del ca", "del ca", formats("del nothing"), formats("del cb --prev-kv"), "del c d --prev-kv", "del '' --prev-kv",
-    "del a --prefix --prev-kv", "del typed --from-key --prev-kv -w json", "del a b --prefix", "del a --prefix --from-key",
+    "del a --prefix --prev-kv", "del typed --from-key --prev-kv -w json", "del a b --prefix",
+    "del a --prefix --from-key",
     "del", "del '' --prefix", "get '' --prefix -w json"))
 
 TXN_TYPED = 'mod("a") > "0"\n\nput b 1\nget a\ndel c\n\nget b\n\n'
@@ -75,7 +81,7 @@ TRANSACTIONS = Script(all_of(
     "put a 1", "put c 1",
     formats("txn", input='value("a") = "1"\n\nget a\nget c --prefix\n\nget b\n\n'),
     formats("txn", input='value("a") = "2"\n\nput x y\n\nget a\ndel c --prev-kv\nput d "a b"\n\n'),
-    Step("txn -i", input=TXN_TYPED), Step("txn --interactive", input=TXN_TYPED), Step("txn --interactive=false", input=TXN_TYPED),
+    [Step(f"txn {flag}", input=TXN_TYPED) for flag in ("-i", "--interactive", "--interactive=false")],
     *[Step("txn -w json", input=f"{compare}\n\nget a\n\nget b\n\n") for compare in (
         'create("a") = "2"', 'create("none") = "0"', 'version("a") > "0"', 'mod("a") < "2"', 'value("a") != "1"',
         'value("a") > "0"', 'lease("a") = "0"', 'c("a") = "2"', 'm("a") = "2"', 'val("a") = "1"', 'ver("a") = "1"',
@@ -93,7 +99,8 @@ WATCHES = Script(all_of(
     While("watch '' --prefix --rev=2 --prev-kv --hex -w json", until="ZW5k"),
     While("watch a --hex --rev=2", until=r"x65\\x6e\\x64"),
     While("watch n", ready=None, until="last", during=["put n 1", "put na 1", "del n", "put n last"]),
-    While("watch n --prefix --prev-kv", ready=None, until="final", during=["put n 2", "put nb 1", "del n --prefix", "put n final"]),
+    While("watch n --prefix --prev-kv", ready=None, until="final",
+          during=["put n 2", "put nb 1", "del n --prefix", "put n final"]),
     While("watch n --rev=2 -- echo it is", until="(?s)(it is.*){6}"),
     While("watch n --rev=2 -- printenv ETCD_WATCH_EVENT_TYPE ETCD_WATCH_KEY ETCD_WATCH_VALUE ETCD_WATCH_REVISION",
           until='"final"'),
@@ -106,12 +113,15 @@ WATCHES = Script(all_of(
 
 LEASES = Script(all_of(
     *[Step(f"lease grant 500 -w {name}") for name in FORMATS],
-    Step("lease grant 300", save=("L1", r"lease (\w+) granted")), Step("lease grant 900", save=("L2", r"lease (\w+) granted")),
+    Step("lease grant 300", save=("L1", r"lease (\w+) granted")), Step("lease grant 900", save=("L2",
+    r"lease (\w+) granted")),
     "put a 1 --lease=$L1", "put b 1 --lease=$L1", "put c 1 --lease=$L2",
-    formats("lease timetolive $L1"), formats("lease timetolive $L1 --keys", is_unordered=True), "lease timetolive 7b", "lease timetolive 7b -w json",
+    formats("lease timetolive $L1"), formats("lease timetolive $L1 --keys", is_unordered=True), "lease timetolive 7b",
+    "lease timetolive 7b -w json",
     "lease timetolive zz", "lease timetolive",
     *[Step(f"lease list -w {name}") for name in ("simple", "table")], "lease list extra",
-    formats("lease keep-alive --once $L1"), While("lease keep-alive $L2", until="keepalived"), "lease keep-alive --once 7b",
+    formats("lease keep-alive --once $L1"), While("lease keep-alive $L2", until="keepalived"),
+    "lease keep-alive --once 7b",
     "lease keep-alive 7b", "lease keep-alive", "lease keep-alive --once zz",
     "lease revoke $L1", "lease revoke $L1", formats("lease revoke $L2 -w json")[0], "lease revoke zz", "lease revoke",
     "lease grant -5", "lease grant 9000000001", "lease grant soon", "lease grant", "get '' --prefix",
@@ -120,14 +130,21 @@ LEASES = Script(all_of(
 
 MAINTENANCE = Script(all_of(
     "put a 1", "put a 2", "put a 3",
-    *[formats(f"endpoint {command}{cluster}") for command in ("health", "status", "hashkv") for cluster in ("", " --cluster")],
-    "endpoint hashkv --rev=3 -w json", "endpoint hashkv --rev=999", "endpoint health extra", "endpoint status --endpoints=$E0,$E0",
-    *[f"endpoint {command} --endpoints=127.0.0.1:1 --command-timeout=300ms" for command in ("health", "status", "hashkv")],
-    formats("member list"), "alarm list", [Step(f"alarm list -w {name}", deviation=HEADER) for name in ("json", "fields")],
-    Step("alarm list -w protobuf", deviation=Deviation(HEADER.reason, control=r"\A\Z", product=r".")), "alarm list -w table", formats("alarm disarm"), "alarm list extra", "alarm disarm extra",
+    *[formats(f"endpoint {command}{cluster}") for command in ("health", "status", "hashkv") for cluster in ("",
+    " --cluster")],
+    "endpoint hashkv --rev=3 -w json", "endpoint hashkv --rev=999", "endpoint health extra",
+    "endpoint status --endpoints=$E0,$E0",
+    *[f"endpoint {command} --endpoints=127.0.0.1:1 --command-timeout=300ms" for command in ("health", "status",
+    "hashkv")],
+    formats("member list"), "alarm list", [Step(f"alarm list -w {name}", deviation=HEADER) for name in ("json",
+    "fields")],
+    Step("alarm list -w protobuf", deviation=Deviation(HEADER.reason, control=r"\A\Z", product=r".")),
+    "alarm list -w table", formats("alarm disarm"), "alarm list extra", "alarm disarm extra",
     "defrag", "defrag --cluster", "defrag --endpoints=127.0.0.1:1 --command-timeout=300ms", "defrag extra",
-    "compaction 2", "compaction 2", "compaction 999", "compaction 3 --physical", "compaction -- -1", "compaction x", "compaction",
-    "get a --rev=2", "endpoint hashkv --rev=2", Step("endpoint hashkv --rev=3", deviation=COMPACTED), "endpoint hashkv -w json", "compaction 4 -w json",
+    "compaction 2", "compaction 2", "compaction 999", "compaction 3 --physical", "compaction -- -1", "compaction x",
+    "compaction",
+    "get a --rev=2", "endpoint hashkv --rev=2", Step("endpoint hashkv --rev=3", deviation=COMPACTED),
+    "endpoint hashkv -w json", "compaction 4 -w json",
     *[f"move-leader {target}" for target in ("$M0", "1234", "xyz", "")],
     "frobnicate", "version", "help", "help get", "completion bash", "completion zsh --no-descriptions",
     "completion fish --no-descriptions", "completion powershell --no-descriptions", "completion bash --no-descriptions",
@@ -135,8 +152,10 @@ MAINTENANCE = Script(all_of(
 
 SNAPSHOTS = Script(all_of(
     "put a 1", "put b 2", Step("snapshot save $FOLDER/db"), "snapshot save", "snapshot save $FOLDER/none/db",
-    "snapshot status", "snapshot status $FOLDER/none", "snapshot restore", "snapshot restore $FOLDER/none --data-dir=$FOLDER/r0",
-    [Step(f"snapshot status $FOLDER/db -w {name}", deviation=NO_BBOLT) for name in ("simple", "json", "table", "fields")],
+    "snapshot status", "snapshot status $FOLDER/none", "snapshot restore",
+    "snapshot restore $FOLDER/none --data-dir=$FOLDER/r0",
+    [Step(f"snapshot status $FOLDER/db -w {name}", deviation=NO_BBOLT) for name in ("simple", "json", "table",
+    "fields")],
     Step("snapshot restore $FOLDER/db --data-dir=$FOLDER/r1 --name=r --initial-cluster=r=http://127.0.0.1:1 "
          "--initial-cluster-token=t --initial-advertise-peer-urls=http://127.0.0.1:1 --wal-dir=$FOLDER/r1w",
          deviation=NO_BBOLT),
@@ -148,33 +167,35 @@ LOCKS = Script(all_of(
     While("lock m --ttl=20", ready="m/", until="m/", during=[
         "get m --prefix --keys-only", "get m --prefix --print-value-only"]),
     "lock m echo again",
-    While("elect e first", ready="e/", until="e/", during=[
-        While("elect -l e", until="first"), While("elect --listen e", until="first"), "get e --prefix --print-value-only"]),
+    While("elect e first", ready="first", until="first", during=[
+        While("elect -l e", until="first"), While("elect --listen e", until="first"),
+        "get e --prefix --print-value-only"]),
     "elect", "elect e", While("elect e third", until="third"), "get '' --prefix"))
 
+TLS = "--cacert=$ca --cert=$cert --key=$key"
 TRANSPORT = Script(all_of(
-    "put k v --cacert=$ca --cert=$cert --key=$key", "get k --cacert=$ca --cert=$cert --key=$key --insecure-transport=false",
+    f"put k v {TLS}", f"get k {TLS} --insecure-transport=false", f"get k {TLS} --debug",
     "get k --insecure-skip-tls-verify --cert=$cert --key=$key", "get k --command-timeout=500ms --cacert=$ca",
     "get k --command-timeout=500ms --cert=$cert --key=$key", "get k --cacert=$ca --cert=$cert",
-    "get k --command-timeout=500ms --cacert=$other --cert=$cert --key=$key",
-    "get k --cacert=$ca --cert=$cert --key=$key --keepalive-time=1s --keepalive-timeout=1s --dial-timeout=1s --command-timeout=3s",
-    "get k --cacert=$ca --cert=$cert --key=$key --debug", "get k --cacert=$FOLDER/none",
-    "get k -w xml --cacert=$ca --cert=$cert --key=$key", "get k --write-out=json --cacert=$ca --cert=$cert --key=$key",
-    "get k --endpoints=$ADDRESS0 --cacert=$ca --cert=$cert --key=$key",
+    "get k --command-timeout=500ms --cacert=$other --cert=$cert --key=$key", "get k --cacert=$FOLDER/none",
+    f"get k {TLS} --keepalive-time=1s --keepalive-timeout=1s --dial-timeout=1s --command-timeout=3s",
+    f"get k -w xml {TLS}", f"get k --write-out=json {TLS}", f"get k --endpoints=$ADDRESS0 {TLS}",
     "get k --endpoints=http://$ADDRESS0 --command-timeout=500ms",
     "get k --discovery-srv=unknown.invalid --insecure-discovery=false --discovery-srv-name=x",
-    "get k -d unknown.invalid --insecure-discovery", "get k --dial-timeout=300ms --endpoints=127.0.0.1:1 --command-timeout=300ms",
-    "endpoint health --cacert=$ca --cert=$cert --key=$key", "endpoint health --command-timeout=500ms --cacert=$ca"), tls=True)
+    "get k -d unknown.invalid --insecure-discovery",
+    "get k --dial-timeout=300ms --endpoints=127.0.0.1:1 --command-timeout=300ms",
+    f"endpoint health {TLS}", "endpoint health --command-timeout=500ms --cacert=$ca"), tls=True)
 
-MIRRORED = ["put p/a 1", "put p/b 2", "put other 3"]
+# The last of them has arrived, under whatever prefix.
+ARRIVED = r"b\n2"
 
 
-def mirror(flags, expected):
+def mirror(flags):
     """Mirrors what is there and one change, then shows what has arrived."""
     return [
         While(f"make-mirror {flags}", until="", ready="", during=[
-            Until("get '' --prefix --endpoints=$DEST", until=expected), "put p/late 9",
-            Until("get '' --prefix --endpoints=$DEST", until="late")]),
+            Until("get '' --prefix --endpoints=$DEST", until=ARRIVED), "put p/late 9",
+            Until("get '' --prefix --endpoints=$DEST", until=r"late\n9")]),
         "get '' --prefix --endpoints=$DEST", "del '' --prefix --endpoints=$DEST", "del p/late"]
 
 
@@ -184,30 +205,35 @@ def second_servers(session):
 
 
 MIRRORS = Script(all_of(
-    *MIRRORED, mirror("$DESTADDRESS", "other"), mirror("--prefix=p/ $DESTADDRESS", "p/b"),
-    mirror("--prefix=p/ --dest-prefix=q/ $DESTADDRESS", "q/b"), mirror("--prefix=p/ --no-dest-prefix $DESTADDRESS", "b"),
-    mirror("--dest-insecure-transport $DESTADDRESS", "other"),
-    While("make-mirror --dest-cacert=$destca --dest-cert=$destcert --dest-key=$destkey --dest-insecure-transport=false $DESTTLS",
-          until="", ready="", during=[
-              Until("get '' --prefix --endpoints=$DESTTLS --cacert=$destca --cert=$destcert --key=$destkey", until="other")]),
+    "put p/a 1", "put p/b 2", "put other 3", mirror("$DESTADDRESS"), mirror("--prefix=p/ $DESTADDRESS"),
+    mirror("--prefix=p/ --dest-prefix=q/ $DESTADDRESS"), mirror("--prefix=p/ --no-dest-prefix $DESTADDRESS"),
+    mirror("--dest-insecure-transport $DESTADDRESS"),
+    While("make-mirror --dest-cacert=$destca --dest-cert=$destcert --dest-key=$destkey "
+          "--dest-insecure-transport=false $DESTTLS", until="", ready="", during=[
+              Until("get '' --prefix --endpoints=$DESTTLS --cacert=$destca --cert=$destcert --key=$destkey",
+                    until=ARRIVED)]),
     "make-mirror", "make-mirror a b"), prepare=second_servers)
 
 MEMBERS = Script(all_of(
-    "put a 1",     Do(lambda session: session.side.lead(0)), formats("member list", is_unordered=True),
+    "put a 1", Do(lambda session: session.side.lead(0)), formats("member list", is_unordered=True),
     *[formats(command, is_unordered=True, endpoints="ALL") for command in ("endpoint status", "endpoint health")],
-    *[formats(f"{command} --cluster", is_unordered=True) for command in ("endpoint status", "endpoint health", "endpoint hashkv")],
+    *[formats(f"endpoint {command} --cluster", is_unordered=True) for command in ("status", "health", "hashkv")],
     Step("defrag --cluster", is_unordered=True), Step("member list --endpoints=$ALL", is_unordered=True),
     Step("member add --learner --peer-urls=http://127.0.0.1:11 l1", again_while=UNHEALTHY, is_unordered=True,
          save=("LEARNER", r"Member *(\w+) added")),
     *formats("member list", is_unordered=True),
-    "member add --learner --peer-urls=http://127.0.0.1:12 l2", 
+    "member add --learner --peer-urls=http://127.0.0.1:12 l2",
     # An ID depends on the URLs and on the second.
     Step("member add --peer-urls=http://127.0.0.1:11 twice", again_while="member ID already exist"),
     "member promote $LEARNER", "member promote $M0", "member promote 1234", "member promote xyz", "member promote",
-    Step("member update $LEARNER --peer-urls=http://127.0.0.1:13", again_while=UNHEALTHY), "member update $LEARNER", "member update 1234 --peer-urls=http://127.0.0.1:14",
-    Step("member update $LEARNER --peer-urls=$P0"), "member update xyz --peer-urls=http://127.0.0.1:14", "member update",
-    Step("member list", deviation=STILL_LEARNS), "member remove 1234", "member remove xyz", "member remove", Step("member remove $LEARNER"), "member remove $LEARNER",
-    "member add", "member add n", "member add n --peer-urls=nonsense", "member add n --peer-urls=http://127.0.0.1:15/path",
+    Step("member update $LEARNER --peer-urls=http://127.0.0.1:13", again_while=UNHEALTHY), "member update $LEARNER",
+    "member update 1234 --peer-urls=http://127.0.0.1:14",
+    Step("member update $LEARNER --peer-urls=$P0"), "member update xyz --peer-urls=http://127.0.0.1:14",
+    "member update",
+    Step("member list", deviation=STILL_LEARNS), "member remove 1234", "member remove xyz", "member remove",
+    Step("member remove $LEARNER"), "member remove $LEARNER",
+    "member add", "member add n", "member add n --peer-urls=nonsense",
+    "member add n --peer-urls=http://127.0.0.1:15/path",
     Step("member add v1 --peer-urls=http://127.0.0.1:15 -w json", again_while=UNHEALTHY, is_unordered=True),
     Step("member list -w fields", is_unordered=True),
     "member add v2 --peer-urls=http://127.0.0.1:16", Do(lambda session: session.names.update(session.side.roles())),
@@ -215,10 +241,10 @@ MEMBERS = Script(all_of(
     "move-leader $FOLLOWER --endpoints=$ALL"), size=3)
 
 QUOTA = Script(all_of(
-    "put before 1", Do(lambda session: fill(session)), "put after 1", formats("alarm list")[:1], "endpoint health", "del before",
-    "lease grant 100", "get before", "del filler", Do(lambda session: session.remember("NOW", session.revision())),
-    "compaction $NOW --physical", "defrag", "put after 1", "alarm disarm", "alarm list", "alarm disarm", "put after 1", "get after",
-    "endpoint health"),
+    "put before 1", Do(lambda session: fill(session)), "put after 1", formats("alarm list")[:1], "endpoint health",
+    "del before", "lease grant 100", "get before", "del filler", Do(lambda session: session.remember("NOW", session.revision())),
+    "compaction $NOW --physical", "defrag", "put after 1", "alarm disarm", "alarm list", "alarm disarm", "put after 1",
+    "get after", "endpoint health"),
     flags={"etcd": ["--quota-backend-bytes", str(24 << 20)],
            "leasehold": ["--quota-backend-bytes", str(24 << 20), "--quota-alarm-manual"]})
 
@@ -235,11 +261,13 @@ def fill(session):
 
 
 PERFORMANCE = Script([
-    "check datascale --load=s", "check datascale --load=s --prefix=/scale/ --auto-compact --auto-defrag", "check datascale --load=?",
+    "check datascale --load=s", "check datascale --load=s --prefix=/scale/ --auto-compact --auto-defrag",
+    "check datascale --load=?",
     "check perf --load=?", "get '' --prefix", "check perf --load=s --prefix=/perf/ --auto-compact --auto-defrag",
     "get '' --prefix"], is_long=True)
 
 SCRIPTS = {
     "keys": KEYS, "transactions": TRANSACTIONS, "watches": WATCHES, "leases": LEASES, "maintenance": MAINTENANCE,
-    "snapshots": SNAPSHOTS, "locks": LOCKS, "transport": TRANSPORT, "mirrors": MIRRORS, "members": MEMBERS, "quota": QUOTA,
+    "snapshots": SNAPSHOTS, "locks": LOCKS, "transport": TRANSPORT, "mirrors": MIRRORS, "members": MEMBERS,
+    "quota": QUOTA,
     "workloads": PERFORMANCE}

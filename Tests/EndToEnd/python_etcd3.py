@@ -46,7 +46,8 @@ class Program:
         seen.append([about.key for _, about in c.get_prefix("p/", keys_only=True)])
         seen.append(len(list(c.get_all())))
         seen += [c.get("k", serializable=True)[0], c.get_response("k").count]
-        seen += [c.put_if_not_exists("k", "x"), c.put_if_not_exists("new", "x"), c.replace("k", "2", "3"), c.replace("k", "2", "4")]
+        seen += [c.put_if_not_exists("k", "x"), c.put_if_not_exists("new", "x"), c.replace("k", "2", "3"),
+            c.replace("k", "2", "4")]
         seen += [c.delete("k"), c.delete("k"), c.delete("new", prev_kv=True, return_response=True).prev_kvs[0].value]
         seen.append(c.delete_prefix("p/").deleted)
         return seen
@@ -69,7 +70,8 @@ class Program:
         c, t = self.client, self.client.transactions
         c.put("k", "1")
         seen = [outcome(c.transaction(
-            compare=[t.value("k") == "1", t.version("k") > 0], success=[t.put("k", "2"), t.get("k")], failure=[t.delete("k")]))]
+            compare=[t.value("k") == "1", t.version("k") > 0], success=[t.put("k", "2"), t.get("k")],
+                failure=[t.delete("k")]))]
         seen.append(outcome(c.transaction(
             compare=[t.value("k") == "1"], success=[t.put("k", "3")], failure=[t.get("k"), t.delete("k")])))
         seen.append(outcome(c.transaction(compare=[t.create("k") == 0, t.mod("k") == 0], success=[t.txn(

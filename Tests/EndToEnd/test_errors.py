@@ -131,7 +131,8 @@ ONE_MEMBER = [
     Case("FAILED_PRECONDITION: lease already exists", granted_twice),
     Case("INVALID_ARGUMENT: key is not provided", lambda client, side: put(client, b"")),
     Case("INVALID_ARGUMENT: key is not provided", lambda client, side: client.call("Range", rpc.RangeRequest())),
-    Case("INVALID_ARGUMENT: key is not provided", lambda client, side: client.call("DeleteRange", rpc.DeleteRangeRequest())),
+    Case("INVALID_ARGUMENT: key is not provided", lambda client, side: client.call("DeleteRange",
+    rpc.DeleteRangeRequest())),
     Case("INVALID_ARGUMENT: key is not provided", lambda client, side: txn(client, compare=[rpc.Compare()])),
     Case("INVALID_ARGUMENT: key not found", lambda client, side: put(client, b"absent", ignore_value=True)),
     Case("INVALID_ARGUMENT: key not found", lambda client, side: put(client, b"absent", ignore_lease=True)),
@@ -146,8 +147,10 @@ ONE_MEMBER = [
          control=ANSWERED),
     Case("INVALID_ARGUMENT: request is too large", lambda client, side: put(client, b"k", value=b"x" * 1_600_000)),
     Case("NOT_FOUND: member not found",
-         lambda client, side: client.call("MemberUpdate", rpc.MemberUpdateRequest(ID=7, peerURLs=["http://127.0.0.1:23"]))),
-    Case("NOT_FOUND: member not found", lambda client, side: client.call("MemberPromote", rpc.MemberPromoteRequest(ID=7))),
+         lambda client, side: client.call("MemberUpdate", rpc.MemberUpdateRequest(ID=7,
+             peerURLs=["http://127.0.0.1:23"]))),
+    Case("NOT_FOUND: member not found", lambda client, side: client.call("MemberPromote",
+    rpc.MemberPromoteRequest(ID=7))),
     Case("FAILED_PRECONDITION: Peer URLs already exists",
          lambda client, side: add(client, side.members[0].peer_url, isLearner=True)),
     Case("FAILED_PRECONDITION: member ID already exist", added_twice_in_a_second),
@@ -211,7 +214,8 @@ WITHOUT_AUTH = [
     Case("FAILED_PRECONDITION: role is not granted to the user",
          lambda client, side: client.call("UserRevokeRole", rpc.AuthUserRevokeRoleRequest(name="root", role="root"))),
     Case("FAILED_PRECONDITION: permission is not granted to the role",
-         lambda client, side: client.call("RoleRevokePermission", rpc.AuthRoleRevokePermissionRequest(role="root", key=b"k"))),
+         lambda client, side: client.call("RoleRevokePermission", rpc.AuthRoleRevokePermissionRequest(role="root",
+             key=b"k"))),
 ]
 
 
@@ -227,7 +231,8 @@ def token(client, name, password):
 def enable(client):
     for name, request in (
             ("UserGrantRole", rpc.AuthUserGrantRoleRequest(user="root", role="root")),
-            ("UserAdd", rpc.AuthUserAddRequest(name="guest", password="guest")), ("AuthEnable", rpc.AuthEnableRequest())):
+            ("UserAdd", rpc.AuthUserAddRequest(name="guest", password="guest")), ("AuthEnable",
+            rpc.AuthEnableRequest())):
         client.ask(name, request)
 
 
@@ -242,7 +247,8 @@ WITH_AUTH = [
     Case("PERMISSION_DENIED: permission denied",
          lambda client, side: client.call("Put", rpc.PutRequest(key=b"k"), metadata=token(client, "guest", "guest"))),
     Case("PERMISSION_DENIED: permission denied",
-         lambda client, side: client.call("AuthDisable", rpc.AuthDisableRequest(), metadata=token(client, "guest", "guest"))),
+         lambda client, side: client.call("AuthDisable", rpc.AuthDisableRequest(), metadata=token(client, "guest",
+             "guest"))),
     Case("INVALID_ARGUMENT: revision of auth store is old", lambda client, side: old_token(client)),
     Case("INVALID_ARGUMENT: invalid auth management",
          lambda client, side: client.call(
@@ -296,7 +302,8 @@ class Errors(unittest.TestCase):
         sides = self.sides(lambda side: side.lead(0), size=3)
         self.provoke([Case(
             "FAILED_PRECONDITION: not leader",
-            lambda client, side: client.call("MoveLeader", rpc.MoveLeaderRequest(targetID=own_id(side, 1))))], sides, member=1)
+            lambda client, side: client.call("MoveLeader", rpc.MoveLeaderRequest(targetID=own_id(side, 1))))], sides,
+                member=1)
         for side in sides:
             side.members[2].kill()
         self.provoke([Case("UNAVAILABLE: unhealthy cluster", when_noticed)], sides)
@@ -305,7 +312,8 @@ class Errors(unittest.TestCase):
         self.provoke([
             Case("UNAVAILABLE: no leader", no_leader),
             Case("UNAVAILABLE: request timed out", lambda client, side: put(client, b"k"), control=WAITED),
-            Case("UNAVAILABLE: request timed out", lambda client, side: client.call("Range", rpc.RangeRequest(key=b"k"))),
+            Case("UNAVAILABLE: request timed out", lambda client, side: client.call("Range",
+            rpc.RangeRequest(key=b"k"))),
         ], sides)
 
     def test_auth(self):

@@ -94,7 +94,8 @@ grpc-keepalive-interval: 7200000000000
 # What the operator gives, and what the one line says that ends the start.
 MISTAKES = [
     (["--nmae=x"], {}, "unknown setting '--nmae': did you mean 'name'?"),
-    (["--listen-client-url=http://h:1"], {}, "unknown setting '--listen-client-url': did you mean 'listen-client-urls'?"),
+    (["--listen-client-url=http://h:1"], {},
+    "unknown setting '--listen-client-url': did you mean 'listen-client-urls'?"),
     (["--frobnicate"], {}, "unknown setting '--frobnicate'"),
     (["name"], {}, "unexpected argument 'name'"),
     (["--name"], {}, "--name needs a value"),
@@ -214,7 +215,8 @@ class Flags(unittest.TestCase):
                 f"name: by-file\ndata-dir: {self.space / str(client)}\nlisten-client-urls: http://127.0.0.1:{client}\n"
                 f"advertise-client-urls: http://127.0.0.1:{client}\nlisten-peer-urls: http://127.0.0.1:{peer}\n"
                 f"initial-advertise-peer-urls: http://127.0.0.1:{peer}\ninitial-cluster: by-file=http://127.0.0.1:{peer}\n")
-            server = Launched(self.space, [*program, "--config-file", file, "--name", "by-flag", "--max-txn-ops=1"], client)
+            server = Launched(self.space, [*program, "--config-file", file, "--name", "by-flag", "--max-txn-ops=1"],
+                client)
             server.environment = {"ETCD_MAX_TXN_OPS": "1"}
             self.space.own(server.start())
             self.assertEqual(self.name_of(server), "by-file")
@@ -251,8 +253,10 @@ class Flags(unittest.TestCase):
                 self.assertLess(time.monotonic() - started, 30, f"{server.program}: history stays")
                 revision = client.ask("Put", rpc.PutRequest(key=b"k")).header.revision
                 made[revision] = time.monotonic()
-                if "compacted" in (client.call("Range", rpc.RangeRequest(key=b"k", revision=compacted + 2)).error or ""):
-                    while "compacted" in (client.call("Range", rpc.RangeRequest(key=b"k", revision=compacted + 2)).error or ""):
+                if "compacted" in (client.call("Range", rpc.RangeRequest(key=b"k",
+                    revision=compacted + 2)).error or ""):
+                    while "compacted" in (client.call("Range", rpc.RangeRequest(key=b"k",
+                        revision=compacted + 2)).error or ""):
                         compacted += 1
                     age = time.monotonic() - made.get(compacted + 2, started)
                 time.sleep(0.05)
@@ -269,7 +273,8 @@ class Flags(unittest.TestCase):
         self.assertRegex(spoken, r"New, TLSv1.2, Cipher is ECDHE-(ECDSA|RSA)-AES256-GCM-SHA384")
         self.assertNotIn("New, TLSv1", self.handshake(node, pki, "-tls1_3"))
         self.assertNotIn(
-            "New, TLSv1", self.handshake(node, pki, "-cipher", "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256"))
+            "New, TLSv1", self.handshake(node, pki, "-cipher",
+            "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256"))
         node.stop()
         newer = self.node("--tls-min-version=TLS1.3", name="newer", tls=True, pki=pki)
         self.assertIn("New, TLSv1.3", self.handshake(newer, pki))

@@ -21,7 +21,8 @@ PYTHON = "/usr/bin/python3"
 PROGRAM = Path(__file__).with_name("python_etcd3.py")
 UNREACHABLE = r"NewConnectionError|Temporary failure|Connection refused|timed out|ProxyError|No matching distribution|SSLError"
 AREAS = {
-    "keys_and_values", "compaction", "transactions", "leases", "watches", "locks", "members", "maintenance", "alarms", "users"}
+    "keys_and_values", "compaction", "transactions", "leases", "watches", "locks", "members", "maintenance", "alarms",
+    "users"}
 
 
 def cache():
