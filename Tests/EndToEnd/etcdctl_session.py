@@ -253,7 +253,10 @@ class Session:
             self.deviations.append((step, output + error))
             self.transcript.append(f"{title.split(' → ')[0]}: {step.deviation.reason}")
             return
-        lines = self.readable(step, output).splitlines() + [f"! {self.masked(line)}" for line in errors]
+        printed = self.readable(step, output).splitlines()
+        if step.line.startswith("check"):
+            printed = [line for line in printed if line]
+        lines = printed + [f"! {self.masked(line)}" for line in errors]
         self.transcript += [title, *(sorted(lines) if step.is_unordered else lines)]
 
     def readable(self, step, output):
@@ -280,11 +283,19 @@ class Session:
             text = text.replace(value, f"<{names[value]}>")
             if re.fullmatch(r"[0-9a-f]{8,16}", value):
                 text = text.replace(str(int(value, 16)), f"<#{names[value]}>")
-        lines = [line for line in text.splitlines() if not re.search(r"^ *\d+ / \d+ .*%", line)]
+        lines = [line for line in map(behind_progress, text.splitlines()) if line is not None]
         for pattern, replacement in MASKS:
             lines = [pattern.sub(replacement, line) for line in lines]
         text = "\n".join(line.rstrip() for line in lines)
         return text
+
+
+def behind_progress(line):
+    """What follows a bar of progress, which ends without a newline; None where there is only the bar."""
+    if not re.search(r"^ *\d+ / \d+ .*%", line):
+        return line
+    follows = re.search(r"(Compacting|PASS|FAIL).*", line)
+    return follows and follows[0]
 
 
 def run_raw(arguments, input):
