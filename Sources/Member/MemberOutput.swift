@@ -96,6 +96,8 @@ package enum Notice: Sendable {
   case quotaAlarm(AlarmAction)
   /// History up to this revision is old enough to be given up.
   case autoCompaction(revision: Int64)
+  /// This leader's log has not become durable for long; it hands over.
+  case diskIsStuck(heir: NodeID)
   /// This member's state is not the one that most members agree on.
   case corrupt(index: LogIndex, own: UInt64, agreed: UInt64)
   /// This member has been removed from the cluster.
