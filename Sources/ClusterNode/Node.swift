@@ -127,6 +127,7 @@ package final class Node: NodeHandle {
     settings.checksReconfiguration = configuration.checksReconfiguration
     settings.promotesLearners = configuration.promotesLearners
     settings.keptEntries = UInt64(configuration.keptEntries)
+    settings.autoCompaction = configuration.autoCompaction
     return settings
   }
 

@@ -29,6 +29,8 @@ package struct NodeConfiguration: Sendable {
   package var commitAfterLogBytes = Limits.commitAfterLogBytes
   /// `--quota-backend-bytes`: 0 is etcd's default, below 0 is no limit.
   package var quotaBackendBytes: Int64 = 0
+  /// What history the leader gives up of its own accord.
+  package var autoCompaction = AutoCompactionRule.off
   /// etcd's behaviour: an operator disarms the alarm, whatever has been deleted since.
   package var disarmsAlarmsByHand = false
   package var unsafeNoFsync = false

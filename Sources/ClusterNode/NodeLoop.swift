@@ -221,6 +221,7 @@ final class NodeLoop {
       logger.warning(
         "no space left: the quota is used up",
         metadata: ["quota-bytes": "\(quota.limitBytes ?? 0)", "used-bytes": "\(quota.usedBytes)"])
+    case .autoCompaction(let revision): logger.info("auto compaction", metadata: ["revision": "\(revision)"])
     case .quotaAlarm(.deactivate):
       logger.warning("there is space again", metadata: ["used-bytes": "\(quota.usedBytes)"])
     case .corrupt(let index, let own, let agreed):

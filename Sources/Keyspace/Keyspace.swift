@@ -17,7 +17,7 @@ package struct Keyspace: Sendable {
   package internal(set) var revision: Int64 = 1
 
   /// The last compaction as etcd stores it: -1 before the first one (which may be at 0).
-  var compactedRevision: Int64 = -1
+  package internal(set) var compactedRevision: Int64 = -1
 
   /// Where the removal of compacted versions has got to, nil when nothing is left to remove. See `compactStep`.
   var compactionCursor: Bytes?

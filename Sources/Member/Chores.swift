@@ -20,12 +20,14 @@ package struct Chores: Sendable {
   var nextWheelTurn: MonotonicTime
   var soonestExpiryCheck: MonotonicTime
   var wantsAlarm = false
+  var compactor: AutoCompactor
 
-  init(at now: MonotonicTime) {
+  init(at now: MonotonicTime, _ autoCompaction: AutoCompactionRule) {
     lastStampAt = now
     nextExpiryCheck = now
     nextWheelTurn = now
     soonestExpiryCheck = now
+    compactor = AutoCompactor(autoCompaction, at: now)
   }
 
   /// This member leads now.
@@ -39,6 +41,7 @@ package struct Chores: Sendable {
     underWay.remove(.expiry)
     underWay.remove(.clockStamp)
     underWay.remove(.promotion)
+    underWay.remove(.compaction)
   }
 
   func isUnderWay(_ kind: Proposal.Upkeep) -> Bool { underWay.contains(kind) }
@@ -91,6 +94,7 @@ extension MemberCore {
     let isCompacting = load.isFull ? false : advanceCompaction(&machine)
     var isCut = false
     if isReady, !load.isFull { isCut = proposeExpiries(machine, at: now) }
+    if !load.isFull { compactByRule(machine, at: now) }
     // A storm goes on as soon as its last command is applied; what others propose meanwhile comes in between.
     chores.nextExpiryCheck = isCut ? now : nextCheck(after: isReady ? machine.leases.nextDeadline : nil, at: now)
     // Somebody may be about to catch up.
@@ -101,6 +105,15 @@ extension MemberCore {
       let next = now.advanced(byMilliseconds: Chores.compactionPauseMilliseconds)
       chores.nextExpiryCheck = min(chores.nextExpiryCheck, next)
     }
+    chores.nextExpiryCheck = min(chores.nextExpiryCheck, max(chores.compactor.nextLook, chores.soonestExpiryCheck))
+  }
+
+  private mutating func compactByRule(_ machine: borrowing StateMachine, at now: MonotonicTime) {
+    let revision = chores.compactor.look(
+      at: now, revision: machine.keyspace.revision, compacted: machine.keyspace.compactRevision, leads: isReady)
+    guard let revision, !chores.isUnderWay(.compaction) else { return }
+    output.notices.append(.autoCompaction(revision: revision))
+    append(.compact(revision: revision), as: .compaction, at: now)
   }
 
   /// Answers whether there is more to do.

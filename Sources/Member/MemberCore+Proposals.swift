@@ -191,14 +191,12 @@ extension MemberCore {
         // It may be committed yet; only nobody waits for it any more.
         guard case .local(let ticket)? = inFlight[index]!.parts[position].source else { continue }
         inFlight[index]!.parts[position].source = nil
-        output.answers.append((ticket, .failure(timeOutError)))
+        output.answers.append((ticket, .failure(.timedOut)))
       }
     }
   }
 
-  private mutating func timeOut(_ proposal: Proposal) { refuse(proposal, timeOutError) }
-
-  private var timeOutError: ProposalError { raft.leader == nil ? .timedOutByLeaderFailure : .timedOut }
+  private mutating func timeOut(_ proposal: Proposal) { refuse(proposal, .timedOut) }
 }
 
 extension Proposal {

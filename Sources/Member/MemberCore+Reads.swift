@@ -99,7 +99,7 @@ extension MemberCore {
   mutating func timeOutReads(at now: MonotonicTime) {
     reads.forget(askedBefore: now.advanced(byMilliseconds: -Chores.resendMilliseconds))
     for reader in reads.takeExpired(at: now) {
-      output.reads.append((reader.ticket, raft.leader == nil ? .timedOutByLeaderFailure : .timedOut))
+      output.reads.append((reader.ticket, .timedOut))
     }
   }
 }

@@ -18,6 +18,7 @@ package struct MemberSettings: Sendable {
   package var promotesLearners = false
   /// Entries behind the stored state that are kept for members that lag.
   package var keptEntries: UInt64 = 100_000
+  package var autoCompaction = AutoCompactionRule.off
 
   package init(
     memberID: NodeID, session: UInt64, electionTimeoutMilliseconds: Int64, heartbeatIntervalMilliseconds: Int64,
@@ -107,7 +108,7 @@ package struct MemberCore: Sendable {
     self.raft = raft
     applied = AppliedMark(machine)
     forwards = ForwardTable(session: settings.session)
-    chores = Chores(at: now)
+    chores = Chores(at: now, settings.autoCompaction)
     tail = LogTail(keptEntries: settings.keptEntries)
     nextTimeoutCheck = now
     clock.stop(at: machine.clock)

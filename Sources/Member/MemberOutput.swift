@@ -94,6 +94,8 @@ package enum Notice: Sendable {
   case noLongerLeads
   case expiring(leases: Int, lagMilliseconds: Int64)
   case quotaAlarm(AlarmAction)
+  /// History up to this revision is old enough to be given up.
+  case autoCompaction(revision: Int64)
   /// This leader's log has not become durable for long; it hands over.
   case diskIsStuck(heir: NodeID)
   /// This member's state is not the one that most members agree on.

@@ -20,7 +20,7 @@ package enum ProposalError: Error, Hashable, Sendable {
   case stopped
   /// Nobody has answered in time: it may have happened, or happen yet.
   case timedOut
-  /// As `timedOut`, and the leader was lost meanwhile.
+  /// As `timedOut`: its leader was lost, and what became of it cannot be found out any more.
   case timedOutByLeaderFailure
   /// A change of members was asked for while another one is under way, or would leave too few of them.
   case membership(ReconfigurationRefusal)
@@ -41,7 +41,7 @@ package struct Proposal: Sendable {
 
   /// What a member does of its own accord, one of a kind at a time.
   package enum Upkeep: Hashable, Sendable {
-    case expiry, clockStamp, alarm, attributes, promotion
+    case expiry, clockStamp, alarm, attributes, promotion, compaction
   }
 
   package var commands: [Command]

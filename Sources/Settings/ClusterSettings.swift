@@ -41,7 +41,7 @@ extension NodeSettings.Cluster {
   init(_ values: SettingValues, name: String, advertised: [ListenURL]) throws(SettingsError) {
     // etcd would listen on its default port, in cleartext, to whoever comes: a member that nobody has told of others
     // needs no such port.
-    let isAlone = values.given("listen-peer-urls") == nil && values.given("initial-cluster") == nil
+    let isAlone = !values.isGiven("listen-peer-urls") && values.given("initial-cluster") == nil
     listenPeerURLs = isAlone ? [] : try values.urls("listen-peer-urls")
     guard isAlone || !listenPeerURLs.isEmpty else {
       throw SettingsError("--listen-peer-urls must name at least one URL")

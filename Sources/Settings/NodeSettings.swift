@@ -8,6 +8,8 @@ package struct NodeSettings: Sendable {
     /// Client certificates are demanded and must chain to this bundle; nil: none is asked for.
     package var trustedCAFile: String?
     package var revocationListFile: String?
+    /// A client's certificate must state one of these names; empty: none in particular.
+    package var allowedHostnames: [String] = []
   }
 
   package struct Sidecar: Sendable, Equatable {
@@ -33,7 +35,7 @@ package struct NodeSettings: Sendable {
     package var path: String
   }
 
-  package enum LogLevel: String, Sendable, CaseIterable { case debug, info, warn, error }
+  package enum LogLevel: String, Sendable, CaseIterable { case debug, info, warn, error, panic, fatal }
 
   package var name: String
   package var dataDirectory: String
@@ -51,7 +53,11 @@ package struct NodeSettings: Sendable {
   package var disarmsAlarmsByHand: Bool
   package var watchProgressIntervalMilliseconds: Int64
   package var unsafeNoFsync: Bool
+  package var preVote: Bool
+  package var autoCompaction: AutoCompactionRule
+  package var connections: Connections
   package var logLevel: LogLevel
+  package var tls: TLSChoices
   package var clientTLS: ClientTLS?
   package var sidecar: Sidecar?
 
@@ -75,8 +81,12 @@ package struct NodeSettings: Sendable {
     disarmsAlarmsByHand = values.flag("quota-alarm-manual")
     watchProgressIntervalMilliseconds = try Self.watchProgressInterval(values)
     unsafeNoFsync = values.flag("unsafe-no-fsync")
+    preVote = values.flag("pre-vote")
+    autoCompaction = try AutoCompactionRule(values)
+    connections = try Connections(values)
+    tls = try TLSChoices(values)
     guard let level = LogLevel(rawValue: values.text("log-level")) else {
-      throw SettingsError("--log-level '\(values.text("log-level"))' is none of debug, info, warn, error")
+      throw SettingsError("--log-level '\(values.text("log-level"))' is none of debug, info, warn, error, panic, fatal")
     }
     logLevel = level
     try Self.checkTiming(heartbeat: heartbeatIntervalMilliseconds, election: electionTimeoutMilliseconds)
@@ -88,10 +98,7 @@ package struct NodeSettings: Sendable {
   private static func watchProgressInterval(_ values: SettingValues) throws(SettingsError) -> Int64 {
     let old = "experimental-watch-progress-notify-interval"
     let name = values.given(old) == nil ? "watch-progress-notify-interval" : old
-    let text = values.text(name)
-    guard let interval = DurationText.milliseconds(text) else {
-      throw SettingsError("--\(name) '\(text)' is no duration, such as 10m or 30s")
-    }
+    let interval = try values.milliseconds(name)
     return interval == 0 ? 600_000 : max(interval, 100)
   }
 
@@ -128,8 +135,13 @@ package struct NodeSettings: Sendable {
     }
     let revoked = values.given("client-crl-file")
     if revoked != nil, trusted == nil { throw SettingsError("--client-crl-file needs --trusted-ca-file") }
+    let names = values.all("client-cert-allowed-hostname").flatMap { $0.split(separator: ",") }.map(String.init)
+    if !names.isEmpty, trusted == nil {
+      throw SettingsError("--client-cert-allowed-hostname needs --client-cert-auth and --trusted-ca-file")
+    }
     return ClientTLS(
-      certificateFile: certificate, keyFile: key, trustedCAFile: trusted, revocationListFile: revoked)
+      certificateFile: certificate, keyFile: key, trustedCAFile: trusted, revocationListFile: revoked,
+      allowedHostnames: names)
   }
 
   private static func sidecar(_ values: SettingValues, dataDirectory: String) throws(SettingsError) -> Sidecar? {
@@ -181,16 +193,29 @@ struct SettingValues {
 
   init(_ raw: RawSettings) { self.raw = raw }
 
-  func given(_ name: String) -> String? { raw.values[name]?.last }
+  /// nil also for an empty text, which is how etcd's users switch a setting off.
+  func given(_ name: String) -> String? { raw.values[name]?.last.flatMap { $0.isEmpty ? nil : $0 } }
+
+  /// Also with an empty text.
+  func isGiven(_ name: String) -> Bool { raw.values[name] != nil }
 
   func all(_ name: String) -> [String] { raw.values[name] ?? [] }
 
-  func text(_ name: String) -> String { given(name) ?? standard(name) }
+  func text(_ name: String) -> String { raw.values[name]?.last ?? standard(name) }
 
   func flag(_ name: String) -> Bool { text(name) == "true" }
 
   /// The reader has checked the digits already.
   func integer(_ name: String) -> Int64 { Int64(text(name)) ?? 0 }
+
+  /// Of a duration. At most a century, so that sums of times stay within their types.
+  func milliseconds(_ name: String) throws(SettingsError) -> Int64 {
+    let text = text(name)
+    guard let milliseconds = GoDuration.milliseconds(text), milliseconds <= 100 * 365 * 86_400_000 else {
+      throw SettingsError("--\(name) '\(text)' is no duration, such as 10m or 30s")
+    }
+    return milliseconds
+  }
 
   func urls(_ name: String) throws(SettingsError) -> [ListenURL] {
     var urls: [ListenURL] = []

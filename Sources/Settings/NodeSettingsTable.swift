@@ -39,6 +39,12 @@ extension SettingDefinition {
     .init(
       "quota-alarm-manual", .flag,
       "Keep the NOSPACE alarm until it is disarmed, as etcd does. Otherwise it ends below 90 % of the quota."),
+    .init(
+      "auto-compaction-mode", .text, standard: "periodic",
+      "What auto-compaction-retention counts: 'periodic' (a duration) or 'revision' (a number of revisions)."),
+    .init(
+      "auto-compaction-retention", .text, standard: "0",
+      "How much history stays: a duration, or hours; with the mode 'revision' a number. 0 keeps all of it."),
     .init("max-txn-ops", .integer, standard: "128", "Most operations in one transaction."),
     .init("max-request-bytes", .integer, standard: "1572864", "Largest client request in bytes."),
     .init(
@@ -47,9 +53,20 @@ extension SettingDefinition {
     .init(
       "experimental-watch-progress-notify-interval", .duration,
       "The name that etcd 3.4 and 3.5 have for watch-progress-notify-interval."),
+    .init(
+      "grpc-keepalive-min-time", .duration, standard: "5s", "The least time between two pings of a client."),
+    .init(
+      "grpc-keepalive-interval", .duration, standard: "2h",
+      "Silence after which the server asks whether a client still lives (0: never)."),
+    .init(
+      "grpc-keepalive-timeout", .duration, standard: "20s",
+      "How long the client's answer may take before it is disconnected (0: never asked)."),
+    .init(
+      "max-concurrent-streams", .integer, standard: "1000", "Streams that one client connection may have open."),
+    .init("pre-vote", .flag, standard: "true", "Ask whether an election could be won before one is begun."),
     .init("config-file", .text, "YAML file; when given, flags and environment do not count."),
     .init("unsafe-no-fsync", .flag, "Do not sync the log. A power cut loses what was acknowledged."),
-    .init("log-level", .text, standard: "info", "debug, info, warn, error."),
+    .init("log-level", .text, standard: "info", "debug, info, warn, error, panic, fatal."),
   ]
 
   private static let clientTLS: [SettingDefinition] = [
@@ -58,6 +75,12 @@ extension SettingDefinition {
     .init("client-cert-auth", .flag, "Require client certificates."),
     .init("trusted-ca-file", .text, "CA bundle that client certificates must chain to (PEM)."),
     .init("client-crl-file", .text, "Revocation list for client certificates (PEM)."),
+    .init(
+      "client-cert-allowed-hostname", .text, "Host names, with commas: a client's certificate must state one of them."),
+    .init(
+      "tls-min-version", .text, standard: "TLS1.2", "The oldest TLS that is spoken, on every port: TLS1.2 or TLS1.3."),
+    .init("tls-max-version", .text, "The newest TLS that is spoken: TLS1.2 or TLS1.3 (default: the newest there is)."),
+    .init("cipher-suites", .text, "Suites of TLS 1.2 by Go's names, with commas (default: the library's choice)."),
   ]
 
   private static let peerTLS: [SettingDefinition] = [
@@ -88,11 +111,18 @@ extension SettingDefinition {
       ("enable-pprof", .flag, "there is no Go runtime to profile"),
       ("logger", .text, "there is one log format"),
       ("log-outputs", .text, "the log goes to standard error"),
-      ("pre-vote", .flag, "pre-vote is always on"),
       ("metrics", .text, "all metrics are always served"),
       ("initial-election-tick-advance", .flag, "a first election waits for nothing but its time-out"),
       ("max-snapshots", .integer, "the state is one file"),
       ("max-wals", .integer, "a log file goes when nothing needs it"),
+      ("enable-grpc-gateway", .flag, "the JSON gateway is always there"),
+      ("v2-deprecation", .text, "there is no v2 store"),
+      ("socket-reuse-address", .flag, "listeners always reuse addresses"),
+      ("socket-reuse-port", .flag, "a port belongs to one process"),
+      ("enable-log-rotation", .flag, "the log goes to standard error"),
+      ("log-rotation-config-json", .text, "the log goes to standard error"),
+      ("raft-read-timeout", .duration, "members are heard of by heartbeats"),
+      ("raft-write-timeout", .duration, "members are heard of by heartbeats"),
       ("backend-batch-interval", .duration, "the state is stored as it changes"),
       ("backend-batch-limit", .integer, "the state is stored as it changes"),
       ("backend-bbolt-freelist-type", .text, "the state is not stored by bbolt"),
@@ -115,6 +145,17 @@ extension SettingDefinition {
       ("experimental-enable-lease-checkpoint", .flag, "the time that a lease has left is part of the state"),
       ("experimental-enable-lease-checkpoint-persist", .flag, "the time that a lease has left is part of the state"),
       ("experimental-enable-v2v3", .text, "there is no v2 API"),
+      ("experimental-backend-bbolt-freelist-type", .text, "the state is not stored by bbolt"),
+      ("experimental-compaction-sleep-interval", .duration, "compaction never holds up writes"),
+      ("experimental-downgrade-check-time", .duration, "all members speak one version"),
+      ("experimental-stop-grpc-service-on-defrag", .flag, "requests are served during a defragmentation"),
+      ("experimental-warning-unary-request-duration", .duration, "durations are in the metrics"),
+      ("experimental-peer-skip-client-san-verification", .flag, "members' names are always checked"),
+      ("experimental-enable-distributed-tracing", .flag, "there is no tracing"),
+      ("experimental-distributed-tracing-address", .text, "there is no tracing"),
+      ("experimental-distributed-tracing-service-name", .text, "there is no tracing"),
+      ("experimental-distributed-tracing-instance-id", .text, "there is no tracing"),
+      ("experimental-distributed-tracing-sampling-rate", .integer, "there is no tracing"),
       ("experimental-compaction-batch-limit", .integer, "compaction never holds up writes"),
       ("experimental-bootstrap-defrag-threshold-megabytes", .integer, "space is used again without a defragmentation"),
       ("experimental-txn-mode-write-with-shared-buffer", .flag, "reads wait for no transaction"),

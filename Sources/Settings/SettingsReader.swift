@@ -29,17 +29,33 @@ package struct SettingsReader {
     var settings = RawSettings()
     try parse(arguments, into: &settings)
     if settings.wantsHelp || settings.wantsVersion { return settings }
-    let fileName = settings.values["config-file"]?.last ?? environment["ETCD_CONFIG_FILE"]
-    if let fileName {
+    let fileName = settings.values["config-file"]?.last ?? environment["ETCD_CONFIG_FILE"] ?? ""
+    if !fileName.isEmpty {
       var fromFile = try parseFile(fileName, readFile)
       fromFile.warnings += others(than: "config-file", in: settings)
       return warned(fromFile)
     }
-    for definition in definitions where settings.values[definition.name] == nil {
-      guard let value = environment[definition.environmentName] else { continue }
-      settings.values[definition.name] = [try checked(value, definition, source: definition.environmentName)]
-    }
+    try readEnvironment(environment, into: &settings)
     return warned(settings)
+  }
+
+  /// As etcd: an empty variable is as good as none, and nothing of the operator's is passed over in silence.
+  private func readEnvironment(
+    _ environment: [String: String], into settings: inout RawSettings
+  ) throws(SettingsError) {
+    for definition in definitions {
+      let variable = definition.environmentName
+      guard let value = environment[variable], !value.isEmpty else { continue }
+      if settings.values[definition.name] != nil {
+        settings.warnings.append("\(variable) does not count beside --\(definition.name)")
+      } else {
+        settings.values[definition.name] = [try checked(value, definition, source: variable)]
+      }
+    }
+    let known = Set(definitions.map(\.environmentName))
+    for name in environment.keys.sorted() where name.hasPrefix("ETCD_") && !known.contains(name) {
+      settings.warnings.append("unrecognized environment variable \(name)")
+    }
   }
 
   private func others(than name: String, in settings: RawSettings) -> [String] {
@@ -117,7 +133,7 @@ package struct SettingsReader {
         try readTransportSecurity(value, section: name, keys, file: fileName, into: &settings)
       } else if let definition = byName[name] {
         settings.values[name] = try texts(of: value, place: place).checked { value throws(SettingsError) in
-          try checked(value, definition, source: place)
+          try checked(definition.kind == .duration ? Self.duration(value) : value, definition, source: place)
         }
       } else {
         throw SettingsError("\(fileName): " + unknown(name, name).description)
@@ -126,11 +142,18 @@ package struct SettingsReader {
     return settings
   }
 
+  /// A plain number in etcd's file is nanoseconds.
+  private static func duration(_ text: String) -> String {
+    Int64(text).map { $0 == 0 ? "0" : "\($0 / 1_000_000)ms" } ?? text
+  }
+
   /// etcd's sections of the file: their keys, and the flags that these stand for.
   private static let transportSecurityKeys = [
     "client-transport-security": [
       "cert-file": "cert-file", "key-file": "key-file", "client-cert-auth": "client-cert-auth",
       "trusted-ca-file": "trusted-ca-file", "client-crl-file": "client-crl-file",
+      "allowed-hostname": "client-cert-allowed-hostname",
+      "client-cert-allowed-hostname": "client-cert-allowed-hostname",
     ],
     "peer-transport-security": [
       "cert-file": "peer-cert-file", "key-file": "peer-key-file", "client-cert-auth": "peer-client-cert-auth",

@@ -41,7 +41,8 @@ extension ClusterState {
     guard isFirstOfOne || hasQuorum(started: startedVoters, of: voters.count + 1) else {
       return .notEnoughStartedMembers
     }
-    return voters.allSatisfy { reachable.contains($0.id) } ? nil : .unhealthy
+    // One that was added a moment ago counts as reachable until it has been silent for a while.
+    return voters.allSatisfy { $0.hasStarted && reachable.contains($0.id) } ? nil : .unhealthy
   }
 
   /// One that is no member, cannot be reached anyhow, or does not vote costs nothing. The last voter cannot be removed: nobody would be

@@ -327,7 +327,8 @@ final class HTTP2Connection: ChannelInboundHandler {
   /// it at every retain and release.
   private func scheduleProbe() {
     hasReadSinceProbe = false
-    timer = eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: limits.keepaliveInterval) { [self] in
+    guard let interval = limits.keepaliveInterval else { return }
+    timer = eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: interval) { [self] in
       guard !isClosed, let session else { return }
       guard !hasReadSinceProbe else { return scheduleProbe() }
       _ = nghttp2_submit_ping(session, 0, nil)

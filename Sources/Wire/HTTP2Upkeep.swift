@@ -41,6 +41,7 @@ struct PingPolicy {
       strikes = 0
       return .fine
     }
+    guard minimum > .nanoseconds(0) else { return .fine }
     if let last, now - last < (hasOpenStreams ? minimum : Self.minimumWhenIdle) { strikes += 1 }
     return strikes > Self.strikesAllowed ? .tooMany : .fine
   }

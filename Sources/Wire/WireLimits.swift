@@ -10,11 +10,11 @@ package struct WireLimits: Sendable {
   package var connectionWindowBytes: Int32 = 16 << 20
   /// Bytes of unfinished requests that one connection may have us hold; the stream that goes beyond is refused.
   package var maxBufferedRequestBytes = 64 << 20
-  /// Silence after which the server sends a PING (etcd's `--grpc-keepalive-interval`), and how long its answer may
-  /// take (`--grpc-keepalive-timeout`).
-  package var keepaliveInterval: TimeAmount = .hours(2)
+  /// Silence after which the server sends a PING (etcd's `--grpc-keepalive-interval`; nil: never), and how long its
+  /// answer may take (`--grpc-keepalive-timeout`).
+  package var keepaliveInterval: TimeAmount? = .hours(2)
   package var keepaliveTimeout: TimeAmount = .seconds(20)
-  /// The least time between two PINGs of a client that has calls open (`--grpc-keepalive-min-time`).
+  /// The least time between two PINGs of a client that has calls open (`--grpc-keepalive-min-time`; 0: none).
   package var keepaliveMinimum: TimeAmount = .seconds(5)
 
   // gRPC

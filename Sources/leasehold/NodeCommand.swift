@@ -35,6 +35,7 @@ struct NodeCommand: AsyncParsableCommand {
       case .info: .info
       case .warn: .warning
       case .error: .error
+      case .panic, .fatal: .critical
       }
     return logger
   }

@@ -17,7 +17,7 @@ struct NodeProgram {
   let logger: Logger
 
   func run() async throws {
-    let tls = try ClientTLS.load(settings.clientTLS)
+    let tls = try ClientTLS.load(settings.clientTLS, settings.tls)
     try checkCluster()
     let host = try SidecarHost.checked(settings.sidecar)
     let group = MultiThreadedEventLoopGroup.singleton
@@ -104,6 +104,8 @@ struct NodeProgram {
     configuration.heartbeatIntervalMilliseconds = settings.heartbeatIntervalMilliseconds
     configuration.electionTimeoutMilliseconds = settings.electionTimeoutMilliseconds
     configuration.unsafeNoFsync = settings.unsafeNoFsync
+    configuration.preVote = settings.preVote
+    configuration.autoCompaction = settings.autoCompaction
     configuration.quotaBackendBytes = settings.quotaBackendBytes
     configuration.disarmsAlarmsByHand = settings.disarmsAlarmsByHand
     return configuration
@@ -126,14 +128,24 @@ struct NodeProgram {
     EtcdServices.register(into: &grpc, node: node, settings: etcd, metrics: metrics)
     var http = HTTPRouter()
     EtcdHTTP.register(into: &http, node: node, settings: etcd, metrics: metrics)
-    var limits = WireLimits()
-    limits.maxMessageBytes = settings.maxRequestBytes + WireLimits.grpcOverheadBytes
+    let limits = wireLimits
     let observer = GRPCServerMetrics(methods: grpc.methods, metrics: metrics)
     let services = WireServices(grpc: grpc, http: http, observer: observer, limits: limits)
     for url in settings.listenClientURLs { try await listen(url, services, on: server, tls: tls) }
     for url in settings.listenMetricsURLs {
       try await listen(url, WireServices(http: http, limits: limits), on: server, tls: tls)
     }
+  }
+
+  private var wireLimits: WireLimits {
+    var limits = WireLimits()
+    limits.maxMessageBytes = settings.maxRequestBytes + WireLimits.grpcOverheadBytes
+    let connections = settings.connections
+    limits.maxConcurrentStreams = connections.maxStreams
+    limits.keepaliveMinimum = .milliseconds(connections.keepaliveMinimumMilliseconds)
+    limits.keepaliveInterval = connections.keepaliveIntervalMilliseconds.map { .milliseconds($0) }
+    limits.keepaliveTimeout = .milliseconds(connections.keepaliveTimeoutMilliseconds)
+    return limits
   }
 
   private func listen(

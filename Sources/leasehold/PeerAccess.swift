@@ -22,7 +22,7 @@ struct PeerAccess {
     self.settings = settings
     self.group = group
     self.logger = logger
-    tls = try settings.cluster.peerTLS.map(Self.load)
+    tls = try settings.cluster.peerTLS.map { try Self.load($0, settings.tls) }
   }
 
   func transport(_ identity: MemberIdentity, _ receiver: any PeerReceiver) -> PeerTransport {
@@ -80,7 +80,7 @@ struct PeerAccess {
 
   // MARK: TLS
 
-  private static func load(_ settings: NodeSettings.PeerTLS) throws -> PeerTLS {
+  private static func load(_ settings: NodeSettings.PeerTLS, _ choices: NodeSettings.TLSChoices) throws -> PeerTLS {
     _ = try CertifiedKey.load(certificatePath: settings.certificateFile, keyPath: settings.keyFile)
     let store = try settings.trustedCAFile.map {
       try TrustStore.load(caPath: $0, crlPath: settings.revocationListFile)
@@ -91,7 +91,7 @@ struct PeerAccess {
     }
     let listener = try TLSSettings(
       certificateChain: .file(settings.certificateFile), privateKey: .file(settings.keyFile),
-      clientCertificates: settings.demandsCertificates ? .required(check) : .ignored)
+      clientCertificates: settings.demandsCertificates ? .required(check) : .ignored, choices)
     return PeerTLS(settings: listener) { chain, host in
       judged(store.verify(chainDER: chain, purpose: .server, hostName: PeerName(host)), allowed: nil)
     }

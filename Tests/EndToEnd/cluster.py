@@ -36,11 +36,11 @@ class Member(Node):
 
 
 class Cluster:
-    def __init__(self, space, pki, size=3, tls=True):
+    def __init__(self, space, pki, size=3, tls=True, names=None):
         self.space, self.pki, self.tls = space, pki, tls
         self.members = {}
-        for number in range(size):
-            self._make(f"m{number}")
+        for name in names or [f"m{number}" for number in range(size)]:
+            self._make(name)
         self.initial_cluster = self._listing()
 
     def _make(self, name):

@@ -25,6 +25,8 @@ _methods = protocol.load(_folder.name)
 import kv_pb2 as kv
 import rpc_pb2 as rpc
 
+_methods |= {method.name: method for method in rpc.DESCRIPTOR.services_by_name["Auth"].methods}
+
 # What the server decided, as opposed to what became of the connection.
 REFUSALS = {
     grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE,
@@ -66,7 +68,7 @@ class EtcdClient:
                 response_deserializer=method.output_type._concrete_class.FromString)
         return self._callables[name]
 
-    def call(self, name, request, seconds=None, is_patient=False):
+    def call(self, name, request, seconds=None, is_patient=False, metadata=None):
         """Sends a request and waits for its fate; never raises for what the server or the connection does. A patient
         one waits for a connection too."""
         callable = self._callable(name)
@@ -74,9 +76,10 @@ class EtcdClient:
         try:
             if name == "LeaseKeepAlive":
                 call.answer = next(callable(
-                    iter([request]), timeout=seconds or self.seconds, wait_for_ready=is_patient))
+                    iter([request]), timeout=seconds or self.seconds, wait_for_ready=is_patient, metadata=metadata))
             else:
-                call.answer = callable(request, timeout=seconds or self.seconds, wait_for_ready=is_patient)
+                call.answer = callable(
+                    request, timeout=seconds or self.seconds, wait_for_ready=is_patient, metadata=metadata)
         except grpc.RpcError as error:
             call.error = f"{error.code().name}: {error.details()}"
             if error.code() in REFUSALS:

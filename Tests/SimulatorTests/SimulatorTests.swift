@@ -39,6 +39,24 @@ struct SimulatorTests {
     if ofLeader { #expect(world.members[victim]!.life!.core.isLeader == false) }
   }
 
+  @Test("The leader compacts by its rule, whoever that is, and all members with it")
+  func autoCompaction() throws {
+    let world = World(seed: 8, memberCount: 3)
+    world.faults.isOver = true
+    try world.begin()
+    try world.run(forMilliseconds: 8_000)
+    let first = world.members.values.map { $0.life!.machine.keyspace.compactRevision }
+    #expect(first.allSatisfy { $0 > 1 })
+    let leader = try #require(world.members.values.first { $0.life?.core.isLeader == true }?.id)
+    world.crash(leader, losingPower: false)
+    try world.run(forMilliseconds: 10_000)
+    let alive = world.members.values.compactMap { $0.life?.machine.keyspace }
+    let highest = first.max() ?? 0
+    #expect(alive.count == 2)
+    #expect(alive.allSatisfy { $0.compactRevision > highest && $0.compactRevision < $0.revision })
+    #expect(world.oracle.violations == [])
+  }
+
   @discardableResult
   private static func run(_ seed: UInt64, tracing: Bool) throws -> World {
     let world = World(seed: seed, memberCount: seed % 3 == 0 ? 5 : 3, hasSidecars: seed % 2 == 0)

@@ -158,6 +158,8 @@ final class World {
       memberID: id, session: generator.next(), electionTimeoutMilliseconds: Self.electionTimeoutMilliseconds,
       heartbeatIntervalMilliseconds: Self.heartbeatMilliseconds, name: "m\(id)", clientURLs: ["client://\(id)"])
     settings.promotesLearners = true
+    // In half of the worlds history goes all the time.
+    if seed.isMultiple(of: 2) { settings.autoCompaction = .periodic(retentionMilliseconds: 3_000) }
     return settings
   }
 

@@ -30,6 +30,7 @@ struct ReconfigurationTests {
     #expect(refusal(Self.voter, of: Self.cluster("a", "b", "-~")) == nil, "a learner does not count")
     #expect(refusal(Self.voter, of: Self.cluster("a", "b", "c"), reachable: [2]) == .unhealthy)
     #expect(refusal(Self.voter, of: Self.cluster("a", "b", "c"), reachable: [2, 3]) == nil)
+    #expect(refusal(Self.voter, of: Self.cluster("a", "b", "c", "-")) == .unhealthy, "added a moment ago")
     #expect(refusal(Self.learner, of: Self.cluster("a", "-", "-"), reachable: []) == nil)
   }
 

@@ -33,8 +33,9 @@ package enum EtcdErrors {
   // Members
   package static let memberExists = error(.failedPrecondition, "member ID already exist")
   package static let peerURLExists = error(.failedPrecondition, "Peer URLs already exists")
+  /// etcd means to give it a code, FailedPrecondition, and does not: what it sends is what clients have always seen.
   package static let notEnoughStartedMembers = error(
-    .failedPrecondition, "re-configuration failed due to not enough started members")
+    .unknown, "re-configuration failed due to not enough started members")
   package static let badMemberURLs = error(.invalidArgument, "given member URLs are invalid")
   package static let memberNotFound = error(.notFound, "member not found")
   package static let memberNotLearner = error(.failedPrecondition, "can only promote a learner member")
@@ -42,7 +43,7 @@ package enum EtcdErrors {
     .failedPrecondition, "can only promote a learner member which is in sync with leader")
   package static let tooManyLearners = error(.failedPrecondition, "too many learner members in cluster")
   package static let clusterIDMismatch = error(.failedPrecondition, "cluster ID mismatch")
-  package static let notSupportedForLearner = error(.failedPrecondition, "rpc not supported for learner")
+  package static let notSupportedForLearner = error(.unavailable, "rpc not supported for learner")
 
   // Users and roles
   package static let rootUserMissing = error(.failedPrecondition, "root user does not exist")

@@ -107,6 +107,7 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
   private struct KeyspaceHash: Sendable {
     var hash: UInt32
     var revision: Int64
+    /// -1 before the first compaction, as etcd's answer has it.
     var compactRevision: Int64
   }
 
@@ -120,7 +121,7 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
         return respond(
           KeyspaceHash(
             hash: try snapshot.hash(at: revision == 0 ? snapshot.revision : revision), revision: snapshot.revision,
-            compactRevision: snapshot.compactRevision))
+            compactRevision: snapshot.compactedRevision))
       } catch {
         throw EtcdErrors.status(for: error)
       }
