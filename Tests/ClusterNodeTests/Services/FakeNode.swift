@@ -22,6 +22,10 @@ final class FakeNode: NodeHandle {
     var transferFailure: TransferError?
     /// Everything that reached the log.
     var proposed: [[Command]] = []
+    /// Events that the sessions have not been told.
+    var untold: [KeyspaceEvent] = []
+    /// Calls itself a learner, whatever the state says.
+    var reportsLearner = false
     /// Refuses every proposal and barrier when set.
     var outage: ProposalError?
     var defragmentations = 0
@@ -29,6 +33,8 @@ final class FakeNode: NodeHandle {
     var sessions: [FakeWatchSession] = []
     /// Sessions are told of the past by themselves; otherwise the test plays everything.
     var replaysHistory = false
+    /// Sessions are told of what is applied.
+    var tellsChanges = false
   }
 
   private let contents = Mutex(Contents())
@@ -78,6 +84,13 @@ final class FakeNode: NodeHandle {
   ) {
     let outcome = apply(commands)
     eventLoop.execute { completion(outcome) }
+    if contents.withLock({ $0.tellsChanges }) { eventLoop.execute { self.tellChanges() } }
+  }
+
+  private func tellChanges() {
+    let revision = read { $0.keyspace.revision }
+    for session in sessions { session.tell(contents.withLock { $0.untold }, revision: revision) }
+    contents.withLock { $0.untold = [] }
   }
 
   private func apply(_ commands: [Command]) -> Result<[CommandResult], ProposalError> {
@@ -89,6 +102,7 @@ final class FakeNode: NodeHandle {
       contents.machine.apply(
         CommandBatch(clock: contents.clock, commands: commands), index: contents.machine.appliedIndex + 1, term: 3,
         results: &results, events: &events)
+      if contents.tellsChanges { contents.untold += events }
       return .success(results)
     }
   }
@@ -97,7 +111,7 @@ final class FakeNode: NodeHandle {
 
   var isCorrupt: Bool { false }
 
-  var isLearner: Bool { machine.cluster.member(7)?.isLearner == true }
+  var isLearner: Bool { machine.cluster.member(7)?.isLearner == true || contents.withLock { $0.reportsLearner } }
 
   func changeMembership(
     _ change: MemberChange, on eventLoop: any EventLoop,
@@ -209,6 +223,13 @@ final class FakeWatchSession: WatchSession, @unchecked Sendable {
     duringCreate = nil
     replay?(request)
     return revision()
+  }
+
+  func tell(_ events: [KeyspaceEvent], revision: Int64) {
+    for request in created where !isClosed && !cancelled.contains(request.id) {
+      let told = events.filter { request.range.contains($0.record.key) }
+      if !told.isEmpty { sink.events(watch: request.id, told, revision: revision) }
+    }
   }
 
   func cancel(_ id: Int64) { cancelled.append(id) }
