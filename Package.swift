@@ -89,7 +89,8 @@ let package = Package(
     .executableTarget(
       name: "leasehold",
       dependencies: [
-        "Primitives", "PKI", "Wire", "Gateway", "Keyspace", "StateMachine", "Storage", "Engine", "PeerProtocol", "PeerTransport",
+        "Primitives", "PKI", "Wire", "Gateway", "Keyspace", "StateMachine", "Storage", "Engine", "PeerProtocol",
+        "PeerTransport",
         "ClusterNode",
         "SidecarCore", "CacheSidecar", "Settings",
         arguments, logging, nioCore, nioPosix, nioHTTP1,
@@ -112,7 +113,8 @@ let package = Package(
     tests(
       "ClusterNodeTests",
       [
-        "ClusterNode", "Gateway", "EtcdAPI", "Wire", "StateMachine", "Raft", "Keyspace", "Leases", "Storage", "Engine", nioCore,
+        "ClusterNode", "Gateway", "EtcdAPI", "Wire", "StateMachine", "Raft", "Keyspace", "Leases", "Storage", "Engine",
+        nioCore,
         nioPosix, nioEmbedded,
         logging,
       ]),

@@ -123,7 +123,7 @@ final class SocketOutput: GatewayOutput {
   /// Without the line's end: a message has its own.
   func add(_ line: ByteBuffer) {
     var text = line
-    if let last = text.readableBytesView.last, last == UInt8(ascii: "\n") { text.moveWriterIndex(to: text.writerIndex - 1) }
+    if text.readableBytesView.last == UInt8(ascii: "\n") { text.moveWriterIndex(to: text.writerIndex - 1) }
     if text.readableBytes > 0 { socket.send(text) }
   }
 

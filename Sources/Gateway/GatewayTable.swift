@@ -83,7 +83,8 @@ enum GatewayTable {
       EtcdAuthenticateResponse.self),
     .init("/auth/user/add", "/etcdserverpb.Auth/UserAdd", EtcdAuthUserAddRequest.self, EtcdAuthUserAddResponse.self),
     .init("/auth/user/get", "/etcdserverpb.Auth/UserGet", EtcdAuthUserGetRequest.self, EtcdAuthUserGetResponse.self),
-    .init("/auth/user/list", "/etcdserverpb.Auth/UserList", EtcdAuthUserListRequest.self, EtcdAuthUserListResponse.self),
+    .init(
+      "/auth/user/list", "/etcdserverpb.Auth/UserList", EtcdAuthUserListRequest.self, EtcdAuthUserListResponse.self),
     .init(
       "/auth/user/delete", "/etcdserverpb.Auth/UserDelete", EtcdAuthUserDeleteRequest.self,
       EtcdAuthUserDeleteResponse.self),
@@ -101,7 +102,8 @@ enum GatewayTable {
   private static let roles: [GatewayMethod] = [
     .init("/auth/role/add", "/etcdserverpb.Auth/RoleAdd", EtcdAuthRoleAddRequest.self, EtcdAuthRoleAddResponse.self),
     .init("/auth/role/get", "/etcdserverpb.Auth/RoleGet", EtcdAuthRoleGetRequest.self, EtcdAuthRoleGetResponse.self),
-    .init("/auth/role/list", "/etcdserverpb.Auth/RoleList", EtcdAuthRoleListRequest.self, EtcdAuthRoleListResponse.self),
+    .init(
+      "/auth/role/list", "/etcdserverpb.Auth/RoleList", EtcdAuthRoleListRequest.self, EtcdAuthRoleListResponse.self),
     .init(
       "/auth/role/delete", "/etcdserverpb.Auth/RoleDelete", EtcdAuthRoleDeleteRequest.self,
       EtcdAuthRoleDeleteResponse.self),

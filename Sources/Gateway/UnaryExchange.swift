@@ -28,7 +28,9 @@ final class UnaryExchange: LocalCaller {
         var values = JSONValues(Array(body.readableBytesView))
         return try method.encodeRequest(try values.next() ?? [])
       }
-    } then: { self.send($0) }
+    } then: {
+      self.send($0)
+    }
   }
 
   private func send(_ request: Result<ByteBuffer, GatewayRefusal>) {

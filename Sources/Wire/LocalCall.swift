@@ -133,7 +133,7 @@ package final class LocalCall: GRPCCall {
   /// A message that is made while it is taken is made here, part by part, so that other connections go on meanwhile.
   package func reply(_ message: any GRPCMessageSource) {
     guard message.byteCount <= context.maxAnswerBytes else {
-      let refusal = "the answer has \(message.byteCount) bytes, more than \(context.maxAnswerBytes); ask for less at once"
+      let refusal = "the answer has \(message.byteCount) bytes, more than \(context.maxAnswerBytes): ask for less"
       return finish(GRPCStatus(.resourceExhausted, refusal))
     }
     gather(message, ByteBufferAllocator().buffer(capacity: message.byteCount))

@@ -9,7 +9,6 @@ import Wire
     "GET /socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     + "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 
-
   /// A connection whose `/socket` answers each message with itself, and "close" by closing.
   private final class Peer {
     let channel = EmbeddedChannel()
@@ -53,7 +52,8 @@ import Wire
   private func frame(_ first: UInt8, _ text: String) -> [UInt8] {
     let mask: [UInt8] = [1, 2, 3, 4]
     let body = Array(text.utf8)
-    let length = body.count < 126 ? [0x80 | UInt8(body.count)] : [0xfe, UInt8(body.count >> 8), UInt8(body.count & 255)]
+    let short = body.count < 126
+    let length = short ? [0x80 | UInt8(body.count)] : [0xfe, UInt8(body.count >> 8), UInt8(body.count & 255)]
     return [first] + length + mask + body.enumerated().map { $1 ^ mask[$0 % 4] }
   }
 

@@ -119,10 +119,11 @@ struct ElectionServiceTests {
     try resign(first)
     _ = try leaderKey(second)
     #expect(try told().map { String($0.prefix(1)) } == ["b"])
-    try resign(.with {
-      $0.key = bytes("e/2")
-      $0.rev = 4
-    })
+    try resign(
+      .with {
+        $0.key = bytes("e/2")
+        $0.rev = 4
+      })
     _ = try campaign("c", lease: 1)
     #expect(try told().map { String($0.prefix(1)) } == ["c"])
     call.finish(GRPCStatus(.cancelled, ""))

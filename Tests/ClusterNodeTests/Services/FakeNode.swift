@@ -227,7 +227,9 @@ final class FakeWatchSession: WatchSession, @unchecked Sendable {
 
   func tell(_ events: [KeyspaceEvent], revision: Int64) {
     for request in created where !isClosed && !cancelled.contains(request.id) {
-      let told = events.filter { request.range.contains($0.record.key) }
+      let told = events.filter {
+        $0.record.modRevision >= request.startRevision && request.range.contains($0.record.key)
+      }
       if !told.isEmpty { sink.events(watch: request.id, told, revision: revision) }
     }
   }
