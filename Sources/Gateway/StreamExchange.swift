@@ -4,8 +4,9 @@ import Wire
 /// Requests in JSON to a method that answers with a stream, one line each: `{"result":…}`, and `{"error":…}` at the end of
 /// one that fails. Holds itself while its call goes on.
 final class StreamExchange: LocalCaller {
-  /// Requests wait while the client leaves this much of the answers unread.
-  private static let maxUnreadBytes = 512 * 1024
+  /// Requests wait while the client leaves this much of the answers unread: more than what stops a WebSocket from being
+  /// read, so that few of them wait here.
+  private static let maxUnreadBytes = 1024 * 1024
 
   private let method: GatewayMethod
   private let output: any GatewayOutput

@@ -9,14 +9,12 @@ extension HTTP1Handler {
     _ exchange: HTTP1Exchange, _ request: HTTPRequest, subprotocol: String?, _ ready: @escaping (WebSocket) -> Void
   ) {
     guard let context else { return }
-    var headers = HTTPHeaders()
-    if let subprotocol { headers.add(name: "sec-websocket-protocol", value: headerSafe(subprotocol)) }
     // Computes the handshake's answer; its own way of changing the handlers is not ours.
     let handshake = NIOWebSocketServerUpgrader(
       shouldUpgrade: { channel, _ in channel.eventLoop.makeSucceededFuture([:]) },
       upgradePipelineHandler: { channel, _ in channel.eventLoop.makeSucceededVoidFuture() })
     handshake.buildUpgradeResponse(
-      channel: context.channel, upgradeRequest: Self.head(of: request), initialResponseHeaders: headers
+      channel: context.channel, upgradeRequest: Self.head(of: request), initialResponseHeaders: [:]
     ).assumeIsolatedUnsafeUnchecked().whenComplete { [self] outcome in
       guard let context = self.context else { return }
       switch outcome {
@@ -24,6 +22,7 @@ extension HTTP1Handler {
       case .success(var headers):
         headers.add(name: "connection", value: "upgrade")
         headers.add(name: "upgrade", value: "websocket")
+        if let subprotocol { headers.add(name: "sec-websocket-protocol", value: headerSafe(subprotocol)) }
         exchange.leaveToWebSocket()
         do {
           ready(try change(context, headers))

@@ -71,7 +71,7 @@ final class CampaignCall<Node: NodeHandle>: GRPCHandler {
         self.candidate = candidate
         guard !self.call.isOver else { return self.resign() }
         if let known, known.value != request.value {
-          self.proclaim(request.value, candidate, keys)
+          self.proclaim(request.value, candidate, keys, answer.header)
         } else {
           self.waitForTurn(keys, candidate, answer.header)
         }
@@ -80,11 +80,13 @@ final class CampaignCall<Node: NodeHandle>: GRPCHandler {
   }
 
   /// The lease campaigns already, with another value.
-  private func proclaim(_ value: Data, _ candidate: Candidate, _ keys: CoordinationKeys) {
+  private func proclaim(
+    _ value: Data, _ candidate: Candidate, _ keys: CoordinationKeys, _ header: EtcdResponseHeader
+  ) {
     calls.proclaim(value, key: candidate.key, revision: candidate.revision, lease: candidate.lease) { outcome in
       guard !self.call.isOver else { return }
       switch outcome {
-      case .success(let header): self.waitForTurn(keys, candidate, header)
+      case .success: self.waitForTurn(keys, candidate, header)
       case .failure(let error):
         self.call.finish(error)
         self.resign()
