@@ -4,21 +4,18 @@ import Wire
 /// etcd's JSON gateway: HTTP paths whose requests and answers are the gRPC methods' messages as JSON. Each request becomes
 /// a call of the registry's method, so that checks, limits and counters are those of gRPC.
 package struct Gateway: Sendable {
-  /// The largest answer of a method, and the largest of its messages: it is converted as a whole. More has to be asked
-  /// for in parts, or by gRPC.
-  package static let maxAnswerBytes = 64 * 1024 * 1024
-
   /// All of etcd's releases at once.
   private static let versions = ["/v3", "/v3beta", "/v3alpha"]
 
   private let grpc: GRPCRegistry
   private let observer: (any GRPCObserver)?
-  private let maxMessageBytes: Int
+  private let limits: WireLimits
 
-  package init(grpc: GRPCRegistry, observer: (any GRPCObserver)? = nil, maxMessageBytes: Int) {
+  /// - Parameter limits: Those of the listener, whose HTTP requests come here.
+  package init(grpc: GRPCRegistry, observer: (any GRPCObserver)? = nil, limits: WireLimits) {
     self.grpc = grpc
     self.observer = observer
-    self.maxMessageBytes = maxMessageBytes
+    self.limits = limits
   }
 
   /// The methods behind the paths, for the reader of a list.
@@ -89,8 +86,8 @@ package struct Gateway: Sendable {
     }
     var context = LocalCall.Context(
       metadata: GatewayMetadata.metadata(of: request), peerCommonName: request.peerCommonName, observer: observer)
-    context.maxMessageBytes = maxMessageBytes
-    context.maxAnswerBytes = Self.maxAnswerBytes
+    context.maxMessageBytes = limits.maxMessageBytes
+    context.maxAnswerBytes = limits.maxGatewayAnswerBytes
     let (rpc, grpc, loop) = (method.rpc, grpc, output.eventLoop)
     return { [context] caller in LocalCall(rpc, of: grpc, context, on: loop, timeout: timeout, caller: caller) }
   }

@@ -110,7 +110,7 @@ struct NodeProgram {
     limits.maxBodyBytes = max(limits.maxBodyBytes, 2 * limits.maxMessageBytes)
     let observer = GRPCServerMetrics(methods: grpc.methods, metrics: metrics)
     var clientHTTP = http
-    Gateway(grpc: grpc, observer: observer, maxMessageBytes: limits.maxMessageBytes).register(into: &clientHTTP)
+    Gateway(grpc: grpc, observer: observer, limits: limits).register(into: &clientHTTP)
     let services = WireServices(grpc: grpc, http: clientHTTP, observer: observer, limits: limits)
     for url in settings.listenClientURLs { try await listen(url, services, on: server, tls: tls) }
     for url in settings.listenMetricsURLs {

@@ -10,7 +10,7 @@ import subprocess
 import unittest
 
 from gateway_client import GatewayClient, decoded, encoded, normalised
-from harness import PKI, Etcd, Node, Workspace, leasehold, parse_metrics, run, total, wait_until
+from harness import PKI, Etcd, Node, Workspace, leasehold, parse_metrics, run, spawn, total, wait_until
 
 # etcd 3.5 answers so, which has a later grpc-gateway.
 IN_3_5 = "3.5"
@@ -433,6 +433,19 @@ class OverTLS(unittest.TestCase):
         self.assertTrue(watch.next()["result"]["created"])
         self.client.put("foo", "x" * 100_000)
         self.assertEqual(len(decoded(watch.next()["result"]["events"][0]["kv"]["value"])), 100_000)
+
+    def test_a_waiter_that_leaves_is_not_waited_for(self):
+        """Killed clients of both versions: their keys go with them."""
+        self.client.ask("/v3/lock/lock", {"name": encoded("l")})
+        prefix = {"key": encoded("l/"), "range_end": encoded("l0"), "count_only": True}
+        for version in ("--http1.1", "--http2"):
+            flags = ["--cacert", self.pki.authority, "--cert", self.pki.certificate("operator"),
+                     "--key", self.pki.key("operator"), "-s", version, "-d", json.dumps({"name": encoded("l")})]
+            waiter = spawn(["curl", *flags, f"{self.server.endpoint}/v3/lock/lock"], self.space / "curl.log")
+            wait_until(lambda: self.client.ask("/v3/kv/range", prefix)["count"] == "2", "the waiter's key")
+            waiter.kill()
+            waiter.wait()
+            wait_until(lambda: self.client.ask("/v3/kv/range", prefix)["count"] == "1", "the end of the waiter's key")
 
     def test_cleartext_http2(self):
         node = self.space.own(Node(self.space, None, name="clear", tls=False)).start()

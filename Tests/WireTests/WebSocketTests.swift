@@ -136,6 +136,38 @@ import Wire
     #expect(stopped.journal.all == ["closed"])
   }
 
+  /// Frames in any state of disrepair: the socket goes on or closes by the rules, and its user is told at most once.
+  @Test func mutatedFramesNeverCrash() throws {
+    var limits = WireLimits()
+    limits.maxBodyBytes = 200
+    var random = WireFuzzTests.Seeded(5)
+    var closed = 0
+    for _ in 0..<1_500 {
+      let peer = try Peer(limits).open()
+      var bytes: [UInt8] = []
+      for _ in 0..<Int.random(in: 1...4, using: &random) {
+        let first: UInt8 = [0x81, 0x82, 0x01, 0x00, 0x80, 0x89, 0x8a, 0x88].randomElement(using: &random)!
+        bytes += frame(first, String(repeating: "x", count: Int.random(in: 0...140, using: &random)))
+      }
+      for _ in 0..<Int.random(in: 0...3, using: &random) {
+        let place = Int.random(in: bytes.indices, using: &random)
+        switch Int.random(in: 0..<3, using: &random) {
+        case 0: bytes[place] ^= UInt8(1 << Int.random(in: 0..<8, using: &random))
+        case 1: bytes.insert(.random(in: 0...255, using: &random), at: place)
+        default: if bytes.count > 1 { bytes.remove(at: place) }
+        }
+      }
+      let cut = Int.random(in: bytes.indices, using: &random)
+      _ = try peer.send(Array(bytes[..<cut]))
+      _ = try peer.send(Array(bytes[cut...]))
+      let notes = peer.journal.all
+      #expect(notes.filter { $0 == "closed" }.count <= 1 && notes.dropLast().allSatisfy { $0 != "closed" })
+      if notes.last == "closed" { closed += 1 }
+      _ = try? peer.channel.finish(acceptAlreadyClosed: true)
+    }
+    #expect(closed > 300)
+  }
+
   /// A server that does not change the protocol ends the connection: nothing behind such a request is read.
   @Test func anOfferThatIsNotTakenIsAnsweredAndTheConnectionEnds() throws {
     let peer = try Peer()

@@ -56,7 +56,10 @@ struct GatewayClient {
   init(_ settings: EtcdSettings = EtcdSettings(), observer: (any GRPCObserver)? = nil) {
     client = Client(settings)
     var router = HTTPRouter()
-    Gateway(grpc: client.registry, observer: observer, maxMessageBytes: 1 << 16).register(into: &router)
+    var limits = WireLimits()
+    limits.maxMessageBytes = 1 << 16
+    limits.maxGatewayAnswerBytes = 100_000
+    Gateway(grpc: client.registry, observer: observer, limits: limits).register(into: &router)
     self.router = router
   }
 

@@ -99,7 +99,7 @@ struct GatewayStreamTests {
       return Failing(call, sends: isFirst)
     }
     var router = HTTPRouter()
-    Gateway(grpc: registry, maxMessageBytes: 1_000).register(into: &router)
+    Gateway(grpc: registry, limits: WireLimits()).register(into: &router)
     let line =
       #"{"error":{"grpc_code":14,"http_code":503,"message":"etcdserver: no leader","http_status":"Service Unavailable"}}"#
     for (status, lines) in [(200, [#"{"result":{"created":true}}"#, line]), (503, [line])] {
@@ -132,7 +132,7 @@ struct GatewayStreamTests {
   @Test("A method that is not served is one that gRPC does not know")
   func unserved() {
     var router = HTTPRouter()
-    Gateway(grpc: GRPCRegistry(), maxMessageBytes: 1_000).register(into: &router)
+    Gateway(grpc: GRPCRegistry(), limits: WireLimits()).register(into: &router)
     let loop = EmbeddedEventLoop()
     for path in ["/v3/kv/range", "/v3/watch"] {
       let peer = HTTPPeer(loop)

@@ -112,6 +112,20 @@ struct GatewayTests {
         == (429, refusal("grpc: received message larger than max (70009 vs. 65536)", 8)))
   }
 
+  @Test("An answer larger than the gateway converts is refused with what to do")
+  func largeAnswer() throws {
+    for number in 0..<30 {
+      _ = try gateway.client.put {
+        $0.key = bytes("k\(number)")
+        $0.value = Data(repeating: UInt8(number), count: 4_000)
+      }
+    }
+    let (status, body) = gateway.post("/v3/kv/range", #"{"key":"aw==","range_end":"bA=="}"#)
+    #expect(status == 429 && body.contains("more than 100000: ask for less"), "\(status) \(body.prefix(200))")
+    let part = gateway.post("/v3/kv/range", #"{"key":"aw==","range_end":"bA==","limit":"10"}"#).1
+    #expect(part.contains(#""more":true,"count":"30"}"#))
+  }
+
   @Test("A path that is not there, and a method that is not POST")
   func routes() {
     for path in ["/v3/kv/nope", "/v3/nope", "/v3/", "/v3/kv/range/", "/v3//kv/range", "/v3beta/x"] {
@@ -159,7 +173,7 @@ struct GatewayTests {
       if call.metadata("slow") == nil { call.reply(EtcdRangeResponse().wireBuffer) }
     }
     var router = HTTPRouter()
-    Gateway(grpc: registry, maxMessageBytes: 1_000).register(into: &router)
+    Gateway(grpc: registry, limits: WireLimits()).register(into: &router)
     let loop = EmbeddedEventLoop()
     let ask = { (headers: [(name: String, value: String)]) in
       let peer = HTTPPeer(loop)
