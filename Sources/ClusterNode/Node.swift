@@ -18,6 +18,7 @@ package final class Node: NodeHandle {
   package let identity: MemberIdentity
   private let applied: AppliedState
   private let inbox: Mailbox<NodeEvent>
+  private let barriers = ReadBarriers()
   private let backlog = ProposalBacklog()
   private let removal = Removal()
   let log: WriteAheadLog
@@ -110,8 +111,8 @@ package final class Node: NodeHandle {
     }
     let loop = NodeLoop(
       core: core, log: log, applied: applied, writer: writer, quota: quota, peers: peers, removal: removal,
-      inbox: inbox,
-      backlog: backlog, published: published, configuration: configuration, logger: logger)
+      inbox: inbox, barriers: barriers, backlog: backlog, published: published, configuration: configuration,
+      logger: logger)
     // The loop moves to the thread: nobody else reaches it from here on.
     nonisolated(unsafe) let moved = loop
     thread.withLock { $0 = DedicatedThread(name: "raft") { moved.run() } }
@@ -245,7 +246,7 @@ package final class Node: NodeHandle {
     } else if published.readsNeedNoRound {
       completion(.success(()))
     } else {
-      inbox.post(.readBarrier(ReadWaiter(eventLoop: eventLoop, completion: completion)))
+      if barriers.add(completion, on: eventLoop) { inbox.post(.readBarrier) }
     }
   }
 

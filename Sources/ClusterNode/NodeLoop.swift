@@ -19,6 +19,7 @@ final class NodeLoop {
 
   private let inbox: Mailbox<NodeEvent>
   private let applied: AppliedState
+  private let barriers: ReadBarriers
   private let backlog: ProposalBacklog
   private let published: PublishedStatus
   private let quota: SpaceQuota
@@ -32,15 +33,15 @@ final class NodeLoop {
   private var core: MemberCore
   private var busy = BusyRatio(openedAt: .now)
   private var callers = TicketBox<(waiter: Waiter, bytes: Int)>()
-  private var readers = TicketBox<ReadWaiter>()
+  private var readers = TicketBox<ReadGroup>()
   private var completions = Completions()
   private var receivedState: ReceivedState?
   private var stopRequests: [@Sendable () -> Void] = []
 
   init(
     core: MemberCore, log: WriteAheadLog, applied: AppliedState, writer: EngineWriter, quota: SpaceQuota,
-    peers: any PeerLink, removal: Removal, inbox: Mailbox<NodeEvent>, backlog: ProposalBacklog,
-    published: PublishedStatus, configuration: NodeConfiguration, logger: Logger
+    peers: any PeerLink, removal: Removal, inbox: Mailbox<NodeEvent>, barriers: ReadBarriers,
+    backlog: ProposalBacklog, published: PublishedStatus, configuration: NodeConfiguration, logger: Logger
   ) {
     self.core = core
     self.log = log
@@ -50,6 +51,7 @@ final class NodeLoop {
     self.peers = peers
     self.removal = removal
     self.inbox = inbox
+    self.barriers = barriers
     self.backlog = backlog
     self.published = published
     self.configuration = configuration
@@ -101,7 +103,7 @@ final class NodeLoop {
     case .proposal(let proposal):
       let ticket = callers.keep((proposal.waiter, proposal.bytes))
       core.take(.proposal(proposal.commands, bytes: proposal.bytes, ticket: ticket), at: now)
-    case .readBarrier(let reader): core.take(.read(readers.keep(reader)), at: now)
+    case .readBarrier: core.take(.read(readers.keep(barriers.takeAll())), at: now)
     case .persisted(let index, let term): core.take(.persisted(index: index, term: term), at: now)
     case .received(let messages, let peer):
       for message in messages { core.take(.received(message, from: peer), at: now) }
@@ -278,7 +280,7 @@ final class NodeLoop {
   private func shutDown() {
     for caller in callers.redeemAll() { completions.add(caller.waiter, .failure(.stopped)) }
     completions.deliver()
-    for reader in readers.redeemAll() { reader.answer(.failure(.stopped)) }
+    for readers in [barriers.stop()] + readers.redeemAll() { readers.answer(.failure(.stopped)) }
     log.close()
     for done in stopRequests { done() }
   }

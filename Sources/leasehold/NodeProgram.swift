@@ -96,6 +96,7 @@ struct NodeProgram {
     etcd.maxRequestBytes = settings.maxRequestBytes
     etcd.maxTxnOperations = settings.maxTransactionOperations
     etcd.minLeaseTTLSeconds = node.configuration.minLeaseTTLSeconds
+    etcd.electionTimeoutMilliseconds = node.configuration.electionTimeoutMilliseconds
     etcd.watchProgressInterval = .milliseconds(settings.watchProgressIntervalMilliseconds)
     etcd.serverVersion = Version.etcdServer
     let metrics = EtcdMetrics()
