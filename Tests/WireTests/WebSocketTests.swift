@@ -140,7 +140,7 @@ import Wire
   @Test func mutatedFramesNeverCrash() throws {
     var limits = WireLimits()
     limits.maxBodyBytes = 200
-    var random = WireFuzzTests.Seeded(5)
+    var random = WireFuzzTests.Seeded(state: 5)
     var closed = 0
     for _ in 0..<1_500 {
       let peer = try Peer(limits).open()
