@@ -10,12 +10,14 @@ package struct Gateway: Sendable {
   private let grpc: GRPCRegistry
   private let observer: (any GRPCObserver)?
   private let limits: WireLimits
+  private let budget: AnswerBudget
 
   /// - Parameter limits: Those of the listener, whose HTTP requests come here.
   package init(grpc: GRPCRegistry, observer: (any GRPCObserver)? = nil, limits: WireLimits) {
     self.grpc = grpc
     self.observer = observer
     self.limits = limits
+    budget = AnswerBudget(limit: limits.maxGatewayBacklogBytes)
   }
 
   /// The methods behind the paths, for the reader of a list.
@@ -42,14 +44,15 @@ package struct Gateway: Sendable {
       refusal.headers.append(("allow", "POST"))
       return responder.respond(refusal)
     }
-    let output = HTTPOutput(responder, isPatient: method.isStream || method.shape == .patient)
+    let output = HTTPOutput(
+      responder, isPatient: method.isStream || method.shape == .patient, stallTimeout: limits.largeMessageStallTimeout)
     guard let call = caller(request, method, output) else { return }
     if method.isStream {
       let exchange = StreamExchange(method, output, makeCall: call)
       exchange.receive(request.body)
       exchange.endOfRequests()
     } else {
-      UnaryExchange(method, output, makeCall: call).start(request.body)
+      UnaryExchange(method, output, budget, makeCall: call).start(request.body)
     }
   }
 
@@ -66,7 +69,7 @@ package struct Gateway: Sendable {
         let exchange = StreamExchange(method, output, makeCall: call)
         socket.onMessage = { exchange.receive($0) }
       } else {
-        let exchange = UnaryExchange(method, output, makeCall: call)
+        let exchange = UnaryExchange(method, output, budget, makeCall: call)
         socket.onMessage = { exchange.start($0) }
       }
     }

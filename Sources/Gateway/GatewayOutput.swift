@@ -6,6 +6,9 @@ protocol GatewayOutput: AnyObject {
   var eventLoop: any EventLoop { get }
   /// The whole answer.
   func answer(_ status: Int, _ json: ByteBuffer)
+  /// The whole answer of a success, when it is large: handed on as the client takes it. `done` is called when it has, or
+  /// is gone.
+  func answerLarge(_ json: ByteBuffer, done: @escaping () -> Void)
   /// One line of an answer that goes on.
   func add(_ line: ByteBuffer)
   /// Behind the last line.
@@ -26,14 +29,17 @@ final class HTTPOutput: GatewayOutput {
     case over
   }
 
+  /// How long a client may take nothing of a large answer.
+  private let stallTimeout: TimeAmount
   private let responder: any HTTPResponder
   private var state = State.unanswered
   var onLeave: (() -> Void)?
   var onWritable: (() -> Void)?
 
   /// - Parameter isPatient: The call may take long, so that its client may leave before it is answered.
-  init(_ responder: any HTTPResponder, isPatient: Bool) {
+  init(_ responder: any HTTPResponder, isPatient: Bool, stallTimeout: TimeAmount) {
     self.responder = responder
+    self.stallTimeout = stallTimeout
     if isPatient { responder.onAbandon = { self.left() } }
   }
 
@@ -50,6 +56,13 @@ final class HTTPOutput: GatewayOutput {
     guard case .unanswered = state else { return }
     close()
     responder.respond(HTTPResponse(status: status, contentType: "application/json", body: json))
+  }
+
+  func answerLarge(_ json: ByteBuffer, done: @escaping () -> Void) {
+    guard case .unanswered = state else { return done() }
+    close()
+    let stream = responder.startStream(status: 200, headers: [("content-type", "application/json")])
+    LargeAnswer(stream, json, stallTimeout: stallTimeout, done: done).start()
   }
 
   func add(_ line: ByteBuffer) {
@@ -118,6 +131,18 @@ final class SocketOutput: GatewayOutput {
   func answer(_ status: Int, _ json: ByteBuffer) {
     add(json)
     end()
+  }
+
+  /// A message is one piece, and nothing slows its sender down.
+  private static let maxMessageBytes = 1024 * 1024
+
+  func answerLarge(_ json: ByteBuffer, done: @escaping () -> Void) {
+    if json.readableBytes <= Self.maxMessageBytes {
+      answer(200, json)
+    } else {
+      refuse(.resourceExhausted, "the answer is too large for a WebSocket: ask for it by HTTP")
+    }
+    done()
   }
 
   /// Without the line's end: a message has its own.

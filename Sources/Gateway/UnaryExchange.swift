@@ -5,14 +5,19 @@ import Wire
 final class UnaryExchange: LocalCaller {
   private let method: GatewayMethod
   private let output: any GatewayOutput
+  private let budget: AnswerBudget
   private let makeCall: (any LocalCaller) -> LocalCall
   private var call: LocalCall?
   private var message: ByteBuffer?
   private var isStarted = false
+  /// What of the budget the answer has taken.
+  private var cost = 0
 
   init(
-    _ method: GatewayMethod, _ output: any GatewayOutput, makeCall: @escaping (any LocalCaller) -> LocalCall
+    _ method: GatewayMethod, _ output: any GatewayOutput, _ budget: AnswerBudget,
+    makeCall: @escaping (any LocalCaller) -> LocalCall
   ) {
+    self.budget = budget
     self.method = method
     self.output = output
     self.makeCall = makeCall
@@ -49,7 +54,19 @@ final class UnaryExchange: LocalCaller {
   private func leave() {
     call?.cancel()
     call = nil
+    giveBack()
     output.refuse(.cancelled, "context canceled")
+  }
+
+  func admits(bytes: Int) -> Bool {
+    guard let taken = budget.take(bytes) else { return false }
+    cost += taken
+    return true
+  }
+
+  private func giveBack() {
+    budget.give(back: cost)
+    cost = 0
   }
 
   func received(_ message: ByteBuffer) { self.message = message }
@@ -57,15 +74,30 @@ final class UnaryExchange: LocalCaller {
   func finished(_ status: GRPCStatus) {
     call = nil
     guard status == .ok, let message else {
+      giveBack()
       return output.refuse(status == .ok ? GRPCStatus(.internal, "the method has sent no answer") : status)
     }
     self.message = nil
+    if cost == 0, message.readableBytes > LargeAnswer.minBytes, !admits(bytes: message.readableBytes) {
+      return output.refuse(LocalCall.noRoom)
+    }
     let method = method
     GatewayWork.run(bytes: message.readableBytes, on: output.eventLoop) {
       method.answerJSON(message).map { ByteBuffer(bytes: $0) }
-    } then: { json in
-      guard let json else { return self.output.refuse(.internal, "the answer cannot be decoded") }
-      self.output.answer(200, json)
+    } then: {
+      self.answer($0)
     }
+  }
+
+  private func answer(_ json: ByteBuffer?) {
+    guard let json else {
+      giveBack()
+      return output.refuse(.internal, "the answer cannot be decoded")
+    }
+    guard json.readableBytes > LargeAnswer.minBytes else {
+      giveBack()
+      return output.answer(200, json)
+    }
+    output.answerLarge(json) { self.giveBack() }
   }
 }

@@ -137,6 +137,7 @@ final class HTTP1Exchange: HTTPResponder, HTTPStream {
   func notifyWhenDrained() {
     if pendingBytes > 0 { isAboveHighWater = true }
   }
+  func abort() { handler?.abort() }
   var onWritable: (() -> Void)?
   var onClose: (() -> Void)? {
     didSet {

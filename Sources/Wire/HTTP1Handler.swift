@@ -243,6 +243,8 @@ final class HTTP1Handler: ChannelInboundHandler, RemovableChannelHandler {
     context?.flush()
   }
 
+  func abort() { context?.close(promise: nil) }
+
   /// The connection speaks another protocol from here on, by other handlers.
   func leave() {
     timeout.cancel()

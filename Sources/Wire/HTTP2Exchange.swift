@@ -131,6 +131,7 @@ final class HTTP2Exchange: HTTP2Stream, HTTPResponder, HTTPStream {
 
   var pendingBytes: Int { queuedBytes }
   func notifyWhenDrained() { reportDrained() }
+  func abort() { connection?.reset(self) }
   var onWritable: (() -> Void)?
   var onClose: (() -> Void)? {
     didSet {

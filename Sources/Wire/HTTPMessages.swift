@@ -124,8 +124,11 @@ package protocol HTTPStream: AnyObject {
   /// Has `onWritable` called once pending bytes are below the low-water mark, even if they have not been above the high
   /// one.
   func notifyWhenDrained()
+  /// Gives up on a peer that does not read: what it has not taken is dropped. `onClose` follows.
+  func abort()
 }
 
 extension HTTPStream {
   package func notifyWhenDrained() {}
+  package func abort() { end() }
 }

@@ -8,6 +8,8 @@ package protocol LocalCaller: AnyObject {
   func finished(_ status: GRPCStatus)
   /// Bytes of the answer that have not been passed on yet: what holds a server back that has more to say.
   var pendingBytes: Int { get }
+  /// Whether there is room for a message of this size, before it is made.
+  func admits(bytes: Int) -> Bool
   /// Wants `LocalCall.drained` called once pending bytes have become few.
   func notifyWhenDrained()
 }
@@ -15,6 +17,7 @@ package protocol LocalCaller: AnyObject {
 extension LocalCaller {
   package var pendingBytes: Int { 0 }
   package func notifyWhenDrained() {}
+  package func admits(bytes: Int) -> Bool { true }
 }
 
 /// A call that this process makes to a method of its own: for a client that speaks JSON, or by one service to another.
@@ -43,6 +46,9 @@ package final class LocalCall: GRPCCall {
 
   /// Of a large answer, gathered in one turn of the event loop.
   private static let gatheredBytesPerTurn = 256 * 1024
+
+  /// etcd's words for a server that has too much to do.
+  package static let noRoom = GRPCStatus(.resourceExhausted, "etcdserver: too many requests")
 
   package let path: String
   package let eventLoop: any EventLoop
@@ -136,6 +142,7 @@ package final class LocalCall: GRPCCall {
       let refusal = "the answer has \(message.byteCount) bytes, more than \(context.maxAnswerBytes): ask for less"
       return finish(GRPCStatus(.resourceExhausted, refusal))
     }
+    guard caller?.admits(bytes: message.byteCount) ?? true else { return finish(Self.noRoom) }
     gather(message, ByteBufferAllocator().buffer(capacity: message.byteCount))
   }
 

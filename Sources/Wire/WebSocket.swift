@@ -27,8 +27,8 @@ package final class WebSocket: ChannelDuplexHandler {
   private var isOver = false
   private var isFlushScheduled = false
 
-  /// How long the peer may take to answer our close frame.
-  private static let closeTime = TimeAmount.seconds(5)
+  /// How long the peer may take to read what is on its way and answer our close frame.
+  private static let closeTime = TimeAmount.seconds(30)
 
   init(limits: WireLimits, eventLoop: any EventLoop) {
     self.limits = limits

@@ -165,16 +165,24 @@ class JSONSocket:
 
 # What only names the server, its place in the cluster, its disk or the moment.
 OWN_FIELDS = {
-    "cluster_id", "member_id", "raft_term", "leader", "raftIndex", "raftTerm", "raftAppliedIndex", "dbSize",
-    "dbSizeInUse", "hash", "version", "clientURLs", "peerURLs", "remaining_bytes"}
+    "cluster_id", "member_id", "raft_term", "raftIndex", "raftTerm", "raftAppliedIndex", "dbSize", "dbSizeInUse", "hash",
+    "clientURLs", "peerURLs", "remaining_bytes"}
+
+
+def is_own(name, value, fields):
+    """Whether a field is the server's own; some names have a second meaning, which is not."""
+    if name == "leader":
+        return isinstance(value, str)
+    if name == "version":
+        return "." in value
+    return name in OWN_FIELDS or (name == "ID" and "peerURLs" in fields)
 
 
 def normalised(value):
     """The same with what is the server's own replaced by whether it is there."""
     if isinstance(value, dict):
         return {
-            name: "set" if name in OWN_FIELDS or (name == "ID" and "peerURLs" in value)
-            else normalised(inner) for name, inner in value.items()}
+            name: "set" if is_own(name, inner, value) else normalised(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [normalised(inner) for inner in value]
     return value

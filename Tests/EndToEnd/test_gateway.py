@@ -219,6 +219,44 @@ class Table(Servers):
         self.assertEqual([len(record["value"]) for record in found["kvs"]], [1_333_336] * 6)
 
 
+class Tokens(Servers):
+    def test_a_token_travels_as_etcds_clients_send_it(self):
+        if self.node.post("/v3/auth/status", {})[0] == 501:
+            self.skipTest("this member knows no users")
+        stories = []
+        for client in (self.etcd, self.node):
+            story = [later(client.post("/v3/auth/authenticate", {"name": "root", "password": "r"})[0])]
+            for path, body in (
+                ("user/add", {"name": "root", "password": "r"}), ("role/add", {"name": "root"}),
+                ("user/grant", {"user": "root", "role": "root"}), ("enable", {}),
+            ):
+                client.ask("/v3/auth/" + path, body)
+            token = client.ask("/v3/auth/authenticate", {"name": "root", "password": "r"})["token"]
+            for headers in (
+                {}, {"Authorization": "nonsense"}, {"Authorization": token}, {"Grpc-Metadata-Token": token},
+                {"authorization": token},
+            ):
+                for path, body in (
+                    ("/v3/kv/range", {"key": K}), ("/v3/lock/lock", {"name": encoded("l")}),
+                    ("/v3/auth/user/list", {}),
+                ):
+                    status, answer = client.post(path, body, headers)
+                    story.append((path, later(status), answer.get("error"), answer.get("code"), answer.get("users")))
+            story.append(client.post("/v3/auth/authenticate", {"name": "root", "password": "wrong"}))
+            watch = client.socket("/v3/watch")
+            self.addCleanup(watch.close)
+            watch.send({"create_request": {"key": K}})
+            story.append(watch.next()["result"].get("canceled"))
+            stories.append(story)
+            if client is self.node:
+                watch = client.socket("/v3/watch", f"Bearer, {token}")
+                self.addCleanup(watch.close)
+                watch.send({"create_request": {"key": K}})
+                self.assertNotIn("canceled", watch.next()["result"])
+            client.ask("/v3/auth/disable", {}, {"Authorization": token})
+        self.assertEqual(*stories)
+
+
 class Streams(Servers):
     def watch_story(self, client, watch, send=None):
         """What a watch tells of the same changes; `send` adds requests where that is possible."""
@@ -365,6 +403,22 @@ class Streams(Servers):
         while len(seen) < count:
             seen += [decoded(event["kv"]["value"]).split(":")[0] for event in watch.next()["result"].get("events", [])]
         self.assertEqual(seen, [str(number) for number in range(count)])
+
+    def test_a_large_answer_waits_for_its_reader(self):
+        """Nobody else waits with it, and it is whole."""
+        for number in range(12):
+            self.node.put(f"large/{number:02}", str(number) * 500_000)
+        request = {"key": encoded("large/"), "range_end": encoded("large0")}
+        stream = self.node.stream("/v3/kv/range", request)
+        self.addCleanup(stream.close)
+        self.assertEqual(stream.start(), 200)
+        for number in range(50):
+            self.node.put("other", str(number))
+        found = json.loads(stream.answer.read())
+        self.assertEqual(
+            [decoded(record["value"])[:2] for record in found["kvs"]], [str(number)[:2] * (2 // len(str(number)))
+                                                                       for number in range(12)])
+        self.assertEqual(found["count"], "12")
 
     def test_calls_count_once_and_watches_end_with_their_clients(self):
         before = parse_metrics(self.node.request("GET", "/metrics")[2])
