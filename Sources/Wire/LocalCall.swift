@@ -130,6 +130,7 @@ package final class LocalCall: GRPCCall {
 
   package func send(_ message: ByteBuffer) {
     guard !isOver else { return }
+    guard message.readableBytes <= context.maxAnswerBytes else { return abort(tooLarge(message.readableBytes)) }
     sentMessages += 1
     sentBytes += message.readableBytes
     context.observer?.transferred(receivedBytes: 0, sentBytes: message.readableBytes)
@@ -138,12 +139,14 @@ package final class LocalCall: GRPCCall {
 
   /// A message that is made while it is taken is made here, part by part, so that other connections go on meanwhile.
   package func reply(_ message: any GRPCMessageSource) {
-    guard message.byteCount <= context.maxAnswerBytes else {
-      let refusal = "the answer has \(message.byteCount) bytes, more than \(context.maxAnswerBytes): ask for less"
-      return finish(GRPCStatus(.resourceExhausted, refusal))
-    }
+    guard message.byteCount <= context.maxAnswerBytes else { return finish(tooLarge(message.byteCount)) }
     guard caller?.admits(bytes: message.byteCount) ?? true else { return finish(Self.noRoom) }
     gather(message, ByteBufferAllocator().buffer(capacity: message.byteCount))
+  }
+
+  private func tooLarge(_ bytes: Int) -> GRPCStatus {
+    let text = "the answer has \(bytes) bytes, more than \(context.maxAnswerBytes): ask for less"
+    return GRPCStatus(.resourceExhausted, text)
   }
 
   private func gather(_ source: any GRPCMessageSource, _ gathered: ByteBuffer) {
