@@ -16,6 +16,7 @@ let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let nioEmbedded = Target.Dependency.product(name: "NIOEmbedded", package: "swift-nio")
 let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
+let nioWebSocket = Target.Dependency.product(name: "NIOWebSocket", package: "swift-nio")
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let protobuf = Target.Dependency.product(name: "SwiftProtobuf", package: "swift-protobuf")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
@@ -66,7 +67,8 @@ let package = Package(
     .target(name: "EtcdAPI", dependencies: [protobuf, nioCore], exclude: ["Protos"]),
     .target(
       name: "Wire",
-      dependencies: ["CNghttp2", nioCore, nioPosix, nioHTTP1, nioSSL, logging]),
+      dependencies: ["CNghttp2", nioCore, nioPosix, nioHTTP1, nioWebSocket, nioSSL, logging]),
+    .target(name: "Gateway", dependencies: ["EtcdAPI", "Wire", nioCore, nioPosix, protobuf]),
     .target(
       name: "PeerTransport",
       dependencies: ["Primitives", "Raft", "PeerProtocol", "Wire", nioCore, nioPosix, nioSSL, logging, collections]),
@@ -87,7 +89,8 @@ let package = Package(
     .executableTarget(
       name: "leasehold",
       dependencies: [
-        "Primitives", "PKI", "Wire", "Keyspace", "StateMachine", "Storage", "Engine", "PeerProtocol", "PeerTransport",
+        "Primitives", "PKI", "Wire", "Gateway", "Keyspace", "StateMachine", "Storage", "Engine", "PeerProtocol",
+        "PeerTransport",
         "ClusterNode",
         "SidecarCore", "CacheSidecar", "Settings",
         arguments, logging, nioCore, nioPosix, nioHTTP1,
@@ -110,7 +113,7 @@ let package = Package(
     tests(
       "ClusterNodeTests",
       [
-        "ClusterNode", "EtcdAPI", "Wire", "StateMachine", "Raft", "Keyspace", "Leases", "Storage", "Engine",
+        "ClusterNode", "Gateway", "EtcdAPI", "Wire", "StateMachine", "Raft", "Keyspace", "Leases", "Storage", "Engine",
         "TestSupport",
         nioCore, nioPosix, nioEmbedded, logging,
       ]),

@@ -46,6 +46,28 @@ final class HTTP1Exchange: HTTPResponder, HTTPStream {
 
   // MARK: HTTPResponder
 
+  var onAbandon: (() -> Void)?
+
+  /// The peer will send nothing any more, and may be gone.
+  func abandon() {
+    let onAbandon = onAbandon
+    self.onAbandon = nil
+    onAbandon?()
+  }
+
+  func openWebSocket(_ request: HTTPRequest, subprotocol: String?, _ ready: @escaping (WebSocket) -> Void) {
+    guard case .unanswered = state, let handler else { return }
+    guard !isHTTP10 else { return respond(.problem(400, "a WebSocket begins with a request of HTTP/1.1")) }
+    handler.upgrade(self, request, subprotocol: subprotocol, ready)
+  }
+
+  /// The connection has become a WebSocket: nothing is answered here.
+  func leaveToWebSocket() {
+    state = .over
+    handler = nil
+    onAbandon = nil
+  }
+
   func respond(_ response: HTTPResponse) {
     switch state {
     case .over: return
@@ -53,6 +75,7 @@ final class HTTP1Exchange: HTTPResponder, HTTPStream {
     case .unanswered: break
     }
     state = .over
+    onAbandon = nil
     guard let handler else { return }
     self.handler = nil
     var headers = headers(of: response.headers)
@@ -67,6 +90,7 @@ final class HTTP1Exchange: HTTPResponder, HTTPStream {
 
   func startStream(status: Int, headers fields: [(name: String, value: String)]) -> any HTTPStream {
     guard case .unanswered = state, let handler else { return self }
+    onAbandon = nil
     guard method != "HEAD" else {
       // The length of the stream is not known and its bytes are not wanted.
       keepsAlive = false
@@ -110,6 +134,10 @@ final class HTTP1Exchange: HTTPResponder, HTTPStream {
   // MARK: HTTPStream
 
   var pendingBytes: Int { gathered.readableBytes + inFlightBytes }
+  func notifyWhenDrained() {
+    if pendingBytes > 0 { isAboveHighWater = true }
+  }
+  func abort() { handler?.abort() }
   var onWritable: (() -> Void)?
   var onClose: (() -> Void)? {
     didSet {
@@ -169,6 +197,7 @@ final class HTTP1Exchange: HTTPResponder, HTTPStream {
     gathered = ByteBuffer()
     onWritable = nil
     if wasStreaming { announceClose() }
+    abandon()
   }
 
   /// At the end of the turn, so that it never comes from within a call of the handler's own.

@@ -4,7 +4,7 @@ import NIOHTTP1
 /// The requests of one HTTP/1.1 connection, one at a time (`HTTPServerPipelineHandler` in front holds the next one back
 /// until the answer is complete, and ends the connection on a graceful stop). Collects bodies, enforces the limits and
 /// time-outs, and asks the router.
-final class HTTP1Handler: ChannelInboundHandler {
+final class HTTP1Handler: ChannelInboundHandler, RemovableChannelHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias OutboundOut = HTTPServerResponsePart
 
@@ -20,7 +20,7 @@ final class HTTP1Handler: ChannelInboundHandler {
 
   let services: WireServices
   private let peerCommonName: String?
-  private var context: ChannelHandlerContext?
+  private(set) var context: ChannelHandlerContext?
   private var state = State.waitingForHead
   private var isReading = false
   private var isFlushNeeded = false
@@ -77,6 +77,7 @@ final class HTTP1Handler: ChannelInboundHandler {
       // A client that has closed its side may still wait for an answer, but not for a stream.
       if case .answering(let exchange) = state, !exchange.isStreaming {
         exchange.keepsAlive = false
+        exchange.abandon()
       } else {
         context.close(promise: nil)
       }
@@ -114,8 +115,10 @@ final class HTTP1Handler: ChannelInboundHandler {
   private func receiveHead(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
     guard case .waitingForHead = state else { return }
     let (path, query) = splitTarget(head.uri)
+    // The decoder reads nothing behind a request that offers to change the protocol.
+    let keepsAlive = head.isKeepAlive && !head.headers.contains(name: "upgrade")
     let exchange = HTTP1Exchange(
-      handler: self, method: head.method.rawValue, keepsAlive: head.isKeepAlive, version: head.version)
+      handler: self, method: head.method.rawValue, keepsAlive: keepsAlive, version: head.version)
     exchange.request = HTTPRequest(
       method: head.method.rawValue, path: path, query: query, headers: head.headers.map { ($0.name, $0.value) },
       peerCommonName: peerCommonName)
@@ -238,6 +241,14 @@ final class HTTP1Handler: ChannelInboundHandler {
     if case .answering(let exchange) = state { exchange.flushStream() }
     isFlushNeeded = false
     context?.flush()
+  }
+
+  func abort() { context?.close(promise: nil) }
+
+  /// The connection speaks another protocol from here on, by other handlers.
+  func leave() {
+    timeout.cancel()
+    state = .draining
   }
 
   /// Has `flush` look at a stream's bytes at the end of the turn.

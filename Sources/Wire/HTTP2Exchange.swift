@@ -69,14 +69,24 @@ final class HTTP2Exchange: HTTP2Stream, HTTPResponder, HTTPStream {
   }
 
   override func closed(_ connection: HTTP2Connection) {
-    let wasStreaming = if case .streaming = state { true } else { false }
+    let (wasStreaming, wasWaiting) =
+      switch state {
+      case .streaming: (true, false)
+      case .waiting: (false, true)
+      case .receiving, .over: (false, false)
+      }
     state = .over
     handler = nil
     if wasStreaming { announceClose() }
     onWritable = nil
+    let onAbandon = onAbandon
+    self.onAbandon = nil
+    if wasWaiting { onAbandon?() }
   }
 
   // MARK: HTTPResponder
+
+  var onAbandon: (() -> Void)?
 
   func respond(_ response: HTTPResponse) {
     switch state {
@@ -85,6 +95,7 @@ final class HTTP2Exchange: HTTP2Stream, HTTPResponder, HTTPStream {
     case .receiving, .waiting: break
     }
     state = .over
+    onAbandon = nil
     handler = nil
     request.body = ByteBuffer()
     _ = holdsRequestBytes(0)
@@ -98,6 +109,7 @@ final class HTTP2Exchange: HTTP2Stream, HTTPResponder, HTTPStream {
 
   func startStream(status: Int, headers: [(name: String, value: String)]) -> any HTTPStream {
     guard case .waiting = state else { return self }
+    onAbandon = nil
     let hasBody = request.method != "HEAD"
     submit(status, headers, length: nil, hasBody: hasBody)
     state = hasBody ? .streaming : .over
@@ -118,6 +130,8 @@ final class HTTP2Exchange: HTTP2Stream, HTTPResponder, HTTPStream {
   // MARK: HTTPStream
 
   var pendingBytes: Int { queuedBytes }
+  func notifyWhenDrained() { reportDrained() }
+  func abort() { connection?.reset(self) }
   var onWritable: (() -> Void)?
   var onClose: (() -> Void)? {
     didSet {

@@ -90,6 +90,23 @@ package protocol HTTPResponder: AnyObject {
   func respond(_ response: HTTPResponse)
   /// Starts a chunked answer that goes on until `end` (NDJSON streams).
   func startStream(status: Int, headers: [(name: String, value: String)]) -> any HTTPStream
+  /// Set by the handler: the peer has gone, or has closed its side, before it was answered. Work that may take long is
+  /// wasted then; an answer is still due.
+  var onAbandon: (() -> Void)? { get set }
+  /// Instead of an answer: turns the connection that `request` came on into a WebSocket and hands it to `ready`. What
+  /// is no proper handshake is refused here.
+  func openWebSocket(_ request: HTTPRequest, subprotocol: String?, _ ready: @escaping (WebSocket) -> Void)
+}
+
+extension HTTPResponder {
+  package var onAbandon: (() -> Void)? {
+    get { nil }
+    set {}
+  }
+
+  package func openWebSocket(_ request: HTTPRequest, subprotocol: String?, _ ready: @escaping (WebSocket) -> Void) {
+    respond(.problem(400, "a WebSocket begins with a request of HTTP/1.1"))
+  }
 }
 
 /// An answer that goes on. Writes of one event-loop turn leave as one.
@@ -104,4 +121,14 @@ package protocol HTTPStream: AnyObject {
   var onClose: (() -> Void)? { get set }
   /// Set by the handler: pending bytes have drained below the low-water mark.
   var onWritable: (() -> Void)? { get set }
+  /// Has `onWritable` called once pending bytes are below the low-water mark, even if they have not been above the high
+  /// one.
+  func notifyWhenDrained()
+  /// Gives up on a peer that does not read: what it has not taken is dropped. `onClose` follows.
+  func abort()
+}
+
+extension HTTPStream {
+  package func notifyWhenDrained() {}
+  package func abort() { end() }
 }

@@ -65,7 +65,7 @@ package func headerSafe(_ value: String) -> String {
 }
 
 /// The reason phrase of a status code.
-func httpReason(_ status: Int) -> String {
+package func httpReason(_ status: Int) -> String {
   switch status {
   case 200: "OK"
   case 201: "Created"

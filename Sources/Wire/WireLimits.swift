@@ -27,6 +27,10 @@ package struct WireLimits: Sendable {
   /// Names and values of one request's headers.
   package var maxHeaderBytes = 16 * 1024
   package var maxBodyBytes = 8 * 1024 * 1024
+  /// The largest message of an answer that the JSON gateway converts, which it does as a whole.
+  package var maxGatewayAnswerBytes = 64 * 1024 * 1024
+  /// What all its large answers may take at once, until their clients have them.
+  package var maxGatewayBacklogBytes = 512 * 1024 * 1024
   /// From the opening of a connection to the end of its first request's headers.
   package var headerTimeout: TimeAmount = .seconds(10)
   /// From one answer to the end of the next request's headers.

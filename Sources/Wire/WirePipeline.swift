@@ -42,7 +42,7 @@ package enum WirePipeline {
     limits.maxHeaderFieldSize = services.limits.maxHeaderBytes
     limits.maxHeaderListSize = services.limits.maxHeaderBytes
     let decoder = HTTPRequestDecoder(
-      leftOverBytesStrategy: .dropBytes, informationalResponseStrategy: .drop, limitConfiguration: limits)
+      leftOverBytesStrategy: .forwardBytes, informationalResponseStrategy: .drop, limitConfiguration: limits)
     try channel.pipeline.syncOperations.addHandlers(
       HTTPResponseEncoder(), ByteToMessageHandler(decoder), HTTPServerPipelineHandler(),
       HTTP1Handler(services: services, peerCommonName: peerCommonName))

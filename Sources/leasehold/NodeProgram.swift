@@ -1,4 +1,5 @@
 import ClusterNode
+import Gateway
 import Logging
 import NIOCore
 import NIOPosix
@@ -130,7 +131,9 @@ struct NodeProgram {
     EtcdHTTP.register(into: &http, node: node, settings: etcd, metrics: metrics)
     let limits = wireLimits
     let observer = GRPCServerMetrics(methods: grpc.methods, metrics: metrics)
-    let services = WireServices(grpc: grpc, http: http, observer: observer, limits: limits)
+    var clientHTTP = http
+    Gateway(grpc: grpc, observer: observer, limits: limits).register(into: &clientHTTP)
+    let services = WireServices(grpc: grpc, http: clientHTTP, observer: observer, limits: limits)
     for url in settings.listenClientURLs { try await listen(url, services, on: server, tls: tls) }
     for url in settings.listenMetricsURLs {
       try await listen(url, WireServices(http: http, limits: limits), on: server, tls: tls)
@@ -140,6 +143,8 @@ struct NodeProgram {
   private var wireLimits: WireLimits {
     var limits = WireLimits()
     limits.maxMessageBytes = settings.maxRequestBytes + WireLimits.grpcOverheadBytes
+    // The same message as JSON: base64, and some room for names and numbers.
+    limits.maxBodyBytes = max(limits.maxBodyBytes, 2 * limits.maxMessageBytes)
     let connections = settings.connections
     limits.maxConcurrentStreams = connections.maxStreams
     limits.keepaliveMinimum = .milliseconds(connections.keepaliveMinimumMilliseconds)

@@ -26,7 +26,7 @@ OWN_FIELDS = {
 
 
 def compile_protos(folder):
-    names = ["kv.proto", "auth.proto", "rpc.proto"]
+    names = ["kv.proto", "auth.proto", "rpc.proto", "lock.proto", "election.proto", "health.proto"]
     subprocess.run(["protoc", f"--python_out={folder}", f"--proto_path={PROTOS}", *names], check=True)
 
 

@@ -89,7 +89,47 @@ import Wire
     #expect(client.answers[try client.request(get("/hello"))]!.headers[":status"] == "200")
   }
 
+  @Test func http2RequestsTellWhenTheirPeerLeaves() throws {
+    let journal = Journal()
+    let client = try joinedClient(testServices(journal))
+    let id = try client.request(get("/patient"))
+    #expect(!client.answers[id]!.isClosed && journal.all.isEmpty)
+    try client.reset(id)
+    #expect(journal.all == ["abandoned"])
+  }
+
+  @Test func aStreamThatIsGivenUpIsReset() throws {
+    let journal = Journal()
+    let client = try joinedClient(testServices(journal))
+    let id = try client.request(get("/given-up"))
+    #expect(client.answers[id]!.isClosed && client.answers[id]!.errorCode == 11)
+    #expect(journal.all == ["stream closed"])
+    #expect(client.answers[try client.request(get("/hello"))]!.headers[":status"] == "200")
+  }
+
   // MARK: HTTP/1.1
+
+  @Test func http1RequestsTellWhenTheirPeerLeaves() throws {
+    for halfCloses in [true, false] {
+      let journal = Journal()
+      let text = try Text(testServices(journal))
+      #expect(try text.send("GET /patient HTTP/1.1\r\nHost: x\r\n\r\n").isEmpty)
+      if halfCloses {
+        text.channel.pipeline.fireUserInboundEventTriggered(ChannelEvent.inputClosed)
+      } else {
+        _ = try text.channel.finish(acceptAlreadyClosed: true)
+      }
+      #expect(journal.all == ["abandoned"])
+    }
+  }
+
+  @Test func aStreamThatIsGivenUpEndsItsConnection() throws {
+    let journal = Journal()
+    let text = try Text(testServices(journal))
+    _ = try text.send("GET /given-up HTTP/1.1\r\nHost: x\r\n\r\n")
+    text.channel.embeddedEventLoop.run()
+    #expect(!text.channel.isActive && journal.all == ["stream closed"])
+  }
 
   /// A connection that is fed text and gives text back.
   private final class Text {

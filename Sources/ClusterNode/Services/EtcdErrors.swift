@@ -86,6 +86,15 @@ package enum EtcdErrors {
   package static let leaderTransferTookTooLong = error(
     .unknown, "request timed out, leader transfer took too long")
 
+  // Downgrades
+  package static let downgradeVersionFormat = error(.invalidArgument, "wrong downgrade target version format")
+  package static let downgradeTarget = error(.invalidArgument, "invalid downgrade target version")
+  package static let noDowngrade = error(.failedPrecondition, "no inflight downgrade job")
+  package static let unknownMethod = error(.unknown, "unknown method")
+  /// Ours.
+  package static let downgradeNotOffered = GRPCStatus(
+    .unimplemented, "leasehold: downgrades are not offered, no other release reads this member's data")
+
   /// A request that is not the message it should be, in grpc-go's words.
   static func undecodable(_ reason: any Error, streaming: Bool) -> GRPCStatus {
     let lead =

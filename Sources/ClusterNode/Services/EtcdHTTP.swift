@@ -9,7 +9,7 @@ package enum EtcdHTTP {
     metrics.observe(node, settings: settings)
     router.on("GET", "/health") { request, responder in health(request, responder, node) }
     registerChecks(into: &router, "/livez", [.serializableRead], node)
-    registerChecks(into: &router, "/readyz", [.dataCorruption, .serializableRead, .linearizableRead], node)
+    registerChecks(into: &router, "/readyz", Check.allCases, node)
     let version =
       "{\"etcdserver\":\"\(settings.serverVersion)\",\"etcdcluster\":\"\(settings.clusterVersion)\"}"
     router.on("GET", "/version") { _, responder in responder.respond(.json(version.utf8)) }
@@ -58,23 +58,25 @@ package enum EtcdHTTP {
     case dataCorruption = "data_corruption"
     case serializableRead = "serializable_read"
     case linearizableRead = "linearizable_read"
+    case notLearner = "non_learner"
   }
 
-  /// The path itself runs all its checks, and each has a path below it. `verbose` lists them.
+  /// The path itself runs all its checks but for those that `exclude` names, and each has a path below it. `verbose`
+  /// lists them; those that fail are listed anyway.
   private static func registerChecks(
     into router: inout HTTPRouter, _ path: String, _ checks: [Check], _ node: some NodeHandle
   ) {
-    router.on("GET", path) { request, responder in run(checks, path, request, responder, node) }
+    router.on("GET", path) { request, responder in
+      let excluded = request.parameters("exclude")
+      run(checks.filter { !excluded.contains($0.rawValue) }, request, responder, node)
+    }
     for check in checks {
-      router.on("GET", "\(path)/\(check.rawValue)") { request, responder in
-        run([check], path, request, responder, node)
-      }
+      router.on("GET", "\(path)/\(check.rawValue)") { request, responder in run([check], request, responder, node) }
     }
   }
 
   private static func run(
-    _ checks: [Check], _ path: String, _ request: HTTPRequest, _ responder: any HTTPResponder,
-    _ node: some NodeHandle
+    _ checks: [Check], _ request: HTTPRequest, _ responder: any HTTPResponder, _ node: some NodeHandle
   ) {
     let verbose = request.parameter("verbose") != nil
     var failures: [Check: String] = [:]
@@ -83,9 +85,10 @@ package enum EtcdHTTP {
     {
       failures[.dataCorruption] = "alarm activated: CORRUPT"
     }
+    if checks.contains(.notLearner), node.isLearner { failures[.notLearner] = "not supported for learner" }
     // Reading our own state cannot fail while this code runs.
     guard checks.contains(.linearizableRead) else {
-      responder.respond(report(checks, path, failures, verbose: verbose))
+      responder.respond(report(checks, failures, verbose: verbose))
       return
     }
     let responder = NIOLoopBound(responder, eventLoop: responder.eventLoop)
@@ -93,13 +96,11 @@ package enum EtcdHTTP {
     node.readBarrier(on: responder.value.eventLoop) { outcome in
       var failures = known
       if case .failure(let error) = outcome { failures[.linearizableRead] = EtcdErrors.status(for: error).message }
-      responder.value.respond(report(checks, path, failures, verbose: verbose))
+      responder.value.respond(report(checks, failures, verbose: verbose))
     }
   }
 
-  private static func report(
-    _ checks: [Check], _ path: String, _ failures: [Check: String], verbose: Bool
-  ) -> HTTPResponse {
+  private static func report(_ checks: [Check], _ failures: [Check: String], verbose: Bool) -> HTTPResponse {
     if failures.isEmpty, !verbose { return .text("ok\n") }
     var text = ""
     for check in checks {
@@ -109,7 +110,7 @@ package enum EtcdHTTP {
         text += "[+]\(check.rawValue) ok\n"
       }
     }
-    text += failures.isEmpty ? "ok\n" : "\(path.dropFirst()) check failed\n"
+    if failures.isEmpty { text += "ok\n" }
     return .text(text, status: failures.isEmpty ? 200 : 503)
   }
 }

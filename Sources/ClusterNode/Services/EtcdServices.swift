@@ -32,7 +32,7 @@ package enum EtcdServices {
     registerAll(into: &registry, ServiceContext(node: node, settings: settings, metrics: metrics))
   }
 
-  /// Registers KV, Watch, Lease, Cluster, Maintenance, grpc.health.v1 and our own lease service.
+  /// Registers KV, Watch, Lease, Cluster, Maintenance, v3lock, v3election, grpc.health.v1 and our own lease service.
   package static func register(
     into registry: inout GRPCRegistry, node: some NodeHandle, settings: EtcdSettings, metrics: EtcdMetrics
   ) {
@@ -46,6 +46,9 @@ package enum EtcdServices {
     registerWatch(into: &registry, context)
     ClusterService(context).register(into: &registry)
     MaintenanceService(context).register(into: &registry)
+    // These call the methods above.
+    LockService.register(into: &registry, context)
+    ElectionService(context, inner: registry).register(into: &registry)
     HealthService.register(into: &registry)
   }
 }

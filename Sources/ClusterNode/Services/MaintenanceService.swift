@@ -17,6 +17,7 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
     registry.serve("/etcdserverpb.Maintenance/HashKV", context, hashKV)
     registry.serve("/etcdserverpb.Maintenance/Defragment", context, defragment)
     registry.serve("/etcdserverpb.Maintenance/MoveLeader", context, moveLeader)
+    registry.serve("/etcdserverpb.Maintenance/Downgrade", context, downgrade)
     let context = context
     registry.register("/etcdserverpb.Maintenance/Snapshot", kind: .serverStream) { call in
       SnapshotDownload(call, context)
@@ -162,6 +163,46 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
       case .failure(let error): reply.fail(EtcdErrors.status(for: error))
       }
     }
+  }
+
+  /// Answers whether the cluster could go to another version by etcd's rule: to the minor version before its own. To do so
+  /// is refused: no other release reads our data.
+  @Sendable
+  private func downgrade(_ request: EtcdDowngradeRequest, _ reply: UnaryReply<EtcdDowngradeResponse>) {
+    switch request.action {
+    case .cancel: return reply.fail(EtcdErrors.noDowngrade)
+    case .UNRECOGNIZED: return reply.fail(EtcdErrors.unknownMethod)
+    case .validate, .enable: break
+    }
+    context.afterBarrier(reply) { () throws(GRPCStatus) in
+      guard let target = MinorVersion(request.version) else { throw EtcdErrors.downgradeVersionFormat }
+      let cluster = MinorVersion(context.settings.clusterVersion)!
+      guard target.major == cluster.major, target.minor == cluster.minor - 1 else {
+        throw EtcdErrors.downgradeTarget
+      }
+      guard request.action == .validate else { throw EtcdErrors.downgradeNotOffered }
+      var response = EtcdDowngradeResponse()
+      response.header = context.headerNow()
+      response.version = context.settings.clusterVersion
+      return response
+    }
+  }
+}
+
+/// "3.4", "3.4.7" or "3.4.0-rc.1": what of a version counts between members.
+private struct MinorVersion {
+  let major: Int
+  let minor: Int
+
+  init?(_ text: String) {
+    let numbers = text.prefix { $0 != "-" && $0 != "+" }.split(separator: ".", omittingEmptySubsequences: false)
+    guard numbers.count == 2 || numbers.count == 3 else { return nil }
+    var parsed: [Int] = []
+    for number in numbers {
+      guard number.utf8.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }), let value = Int(number) else { return nil }
+      parsed.append(value)
+    }
+    (major, minor) = (parsed[0], parsed[1])
   }
 }
 

@@ -23,6 +23,10 @@ final class FakeNode: NodeHandle {
     var transferFailure: TransferError?
     /// Everything that reached the log.
     var proposed: [[Command]] = []
+    /// Events that the sessions have not been told.
+    var untold: [KeyspaceEvent] = []
+    /// Calls itself a learner, whatever the state says.
+    var reportsLearner = false
     /// Refuses every proposal and barrier when set.
     var outage: ProposalError?
     var defragmentations = 0
@@ -30,6 +34,8 @@ final class FakeNode: NodeHandle {
     var sessions: [FakeWatchSession] = []
     /// Sessions are told of the past by themselves; otherwise the test plays everything.
     var replaysHistory = false
+    /// Sessions are told of what is applied.
+    var tellsChanges = false
   }
 
   private let contents = Mutex(Contents())
@@ -79,6 +85,13 @@ final class FakeNode: NodeHandle {
   ) {
     let outcome = apply(commands)
     eventLoop.execute { completion(outcome) }
+    if contents.withLock({ $0.tellsChanges }) { eventLoop.execute { self.tellChanges() } }
+  }
+
+  private func tellChanges() {
+    let revision = read { $0.keyspace.revision }
+    for session in sessions { session.tell(contents.withLock { $0.untold }, revision: revision) }
+    contents.withLock { $0.untold = [] }
   }
 
   private func apply(_ commands: [Command]) -> Result<[CommandResult], ProposalError> {
@@ -90,6 +103,7 @@ final class FakeNode: NodeHandle {
       contents.machine.apply(
         CommandBatch(clock: contents.clock, commands: commands), index: contents.machine.appliedIndex + 1, term: 3,
         results: &results, events: &events)
+      if contents.tellsChanges { contents.untold += events }
       return .success(results)
     }
   }
@@ -98,7 +112,7 @@ final class FakeNode: NodeHandle {
 
   var isCorrupt: Bool { contents.withLock { $0.isCorrupt } }
 
-  var isLearner: Bool { machine.cluster.member(7)?.isLearner == true }
+  var isLearner: Bool { machine.cluster.member(7)?.isLearner == true || contents.withLock { $0.reportsLearner } }
 
   func changeMembership(
     _ change: MemberChange, on eventLoop: any EventLoop,
@@ -210,6 +224,15 @@ final class FakeWatchSession: WatchSession, @unchecked Sendable {
     duringCreate = nil
     replay?(request)
     return revision()
+  }
+
+  func tell(_ events: [KeyspaceEvent], revision: Int64) {
+    for request in created where !isClosed && !cancelled.contains(request.id) {
+      let told = events.filter {
+        $0.record.modRevision >= request.startRevision && request.range.contains($0.record.key)
+      }
+      if !told.isEmpty { sink.events(watch: request.id, told, revision: revision) }
+    }
   }
 
   func cancel(_ id: Int64) { cancelled.append(id) }

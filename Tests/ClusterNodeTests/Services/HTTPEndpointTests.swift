@@ -72,6 +72,30 @@ struct HTTPEndpointTests {
     #expect(try get("/livez").status == 200)
   }
 
+  @Test("Each check stands by itself, can be left out, and is listed on demand")
+  func checks() throws {
+    let all = "[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\nok\n"
+    #expect(try get("/readyz", query: "verbose") == (200, all))
+    #expect(try get("/livez", query: "verbose=") == (200, "[+]serializable_read ok\nok\n"))
+    for check in ["data_corruption", "serializable_read", "linearizable_read", "non_learner"] {
+      #expect(try get("/readyz/\(check)") == (200, "ok\n"))
+    }
+    #expect(try get("/livez/serializable_read").status == 200)
+    #expect(try get("/livez/linearizable_read").status == 404)
+    node.change { $0.outage = .timedOut }
+    let failed = "[-]linearizable_read failed: etcdserver: request timed out\n"
+    #expect(try get("/readyz/linearizable_read") == (503, failed))
+    #expect(try get("/readyz", query: "exclude=linearizable_read&exclude=none") == (200, "ok\n"))
+  }
+
+  @Test("A learner lives but is not ready")
+  func learner() throws {
+    node.change { $0.reportsLearner = true }
+    #expect(try get("/livez").status == 200)
+    let ready = try get("/readyz")
+    #expect(ready.status == 503 && ready.body.contains("[-]non_learner failed: not supported for learner\n"))
+  }
+
   @Test("The version, and methods that are not served")
   func version() throws {
     #expect(try get("/version") == (200, #"{"etcdserver":"3.5.21","etcdcluster":"3.5.0"}"#))

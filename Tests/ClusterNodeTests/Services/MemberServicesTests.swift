@@ -49,6 +49,31 @@ struct MemberServicesTests {
     #expect(leaderless.errors == ["etcdserver: no leader"])
   }
 
+  @Test("Whether one could go back is answered by etcd's rule; going back is refused")
+  func downgrade() throws {
+    func ask(_ action: EtcdDowngradeRequest.DowngradeAction, _ version: String) throws -> EtcdDowngradeResponse {
+      let request = EtcdDowngradeRequest.with {
+        $0.action = action
+        $0.version = version
+      }
+      return try client.unary("/etcdserverpb.Maintenance/Downgrade", request)
+    }
+    for version in ["3.4", "3.4.0", "3.4.23", "3.4.0-rc.1"] {
+      let answer = try ask(.validate, version)
+      #expect(answer.version == "3.5.0" && answer.header.revision == 1)
+    }
+    for version in ["3.3.0", "3.5.0", "3.6", "4.4", "2.4.0"] {
+      #expect(throws: EtcdErrors.downgradeTarget) { try ask(.validate, version) }
+    }
+    for version in ["", "3", "x", "3.4.0.1", "3.-4", "3..4", "v3.4"] {
+      #expect(throws: EtcdErrors.downgradeVersionFormat) { try ask(.validate, version) }
+    }
+    #expect(throws: EtcdErrors.downgradeTarget) { try ask(.enable, "3.3") }
+    #expect(throws: EtcdErrors.downgradeNotOffered) { try ask(.enable, "3.4.0") }
+    #expect(throws: EtcdErrors.noDowngrade) { try ask(.cancel, "") }
+    #expect(throws: EtcdErrors.unknownMethod) { try ask(.UNRECOGNIZED(5), "") }
+  }
+
   @Test("Equal histories have equal hashes, up to any revision")
   func hashes() throws {
     func hashKV(_ client: Client, _ revision: Int64) throws -> EtcdHashKVResponse {

@@ -85,6 +85,14 @@ func testServices(_ journal: Journal = Journal(), limits: WireLimits = WireLimit
     stream.write(ByteBuffer(string: "{\"first\":true}\n"))
     journal.note("stream open")
   }
+  http.on("GET", "/given-up") { _, responder in
+    let stream = responder.startStream(status: 200, headers: [])
+    stream.onClose = { journal.note("stream closed") }
+    stream.write(ByteBuffer(string: "begun"))
+    let bound = NIOLoopBound(stream, eventLoop: responder.eventLoop)
+    responder.eventLoop.execute { bound.value.abort() }
+  }
+  http.on("GET", "/patient") { _, responder in responder.onAbandon = { journal.note("abandoned") } }
   http.on("GET", "/flood") { _, responder in
     let stream = responder.startStream(status: 200, headers: [])
     stream.onWritable = { journal.note("stream writable") }
