@@ -62,7 +62,7 @@ package final class EmbeddedStore: SidecarStore {
       }
       // Only now, for a transition that failed must leave its leases alone. These have lost their keys: should the
       // revoke be lost, they run out by themselves, so nobody waits for it.
-      if !revokes.isEmpty { node.propose(revokes) { _ in } }
+      if !revokes.isEmpty { node.propose(own(revokes)) { _ in } }
       if let refusal { throw refusal }
     }
     return outcomes
@@ -106,9 +106,14 @@ package final class EmbeddedStore: SidecarStore {
 
   private func propose(_ commands: [Command]) async throws(SidecarStoreError) -> [CommandResult] {
     let result = await withCheckedContinuation { continuation in
-      node.propose(commands) { continuation.resume(returning: $0) }
+      node.propose(own(commands)) { continuation.resume(returning: $0) }
     }
     do { return try result.get() } catch { throw SidecarStoreError(error) }
+  }
+
+  /// The sidecar is a part of the member: what users may do does not bind it.
+  private func own(_ commands: [Command]) -> [Command] {
+    node.auth.isEnabled ? commands.map { .authored(.member, $0) } : commands
   }
 
   private static func proposal(of transitions: ArraySlice<Transition>) -> ArraySlice<Transition> {
@@ -129,6 +134,8 @@ package final class EmbeddedStore: SidecarStore {
     // A lease ID that is taken, or a lease that has ended meanwhile: plan anew.
     case .refused(.leaseExists), .refused(.leaseNotFound): .success(.conflict)
     case .refused(.noSpace): .failure(.spaceExceeded)
+    // Users began to count while it was on its way.
+    case .refused(.auth(.userEmpty)): .failure(.unavailable("users have just begun to count"))
     case .refused(let error): .failure(.refused("\(error)"))
     default: .failure(.refused("an unexpected answer to a transition"))
     }

@@ -16,6 +16,7 @@ package final class Node: NodeHandle {
   package let configuration: NodeConfiguration
   package let published = PublishedStatus()
   package let identity: MemberIdentity
+  package let auth: AuthGate
   private let applied: AppliedState
   private let inbox: Mailbox<NodeEvent>
   private let backlog = ProposalBacklog()
@@ -75,6 +76,7 @@ package final class Node: NodeHandle {
     }
     quota = SpaceQuota(setting: configuration.quotaBackendBytes)
     quota.note(usedBytes: machine.quotaBytes)
+    auth = AuthGate(machine.auth, tokenTTLSeconds: configuration.authTokenTTLSeconds)
     applied = AppliedState(machine)
     watchCounters = applied.withLock { $0.watches.counters }
     inbox = Mailbox()
@@ -109,7 +111,7 @@ package final class Node: NodeHandle {
         machine: contents.machine, at: now)
     }
     let loop = NodeLoop(
-      core: core, log: log, applied: applied, writer: writer, quota: quota, peers: peers, removal: removal,
+      core: core, log: log, applied: applied, auth: auth, writer: writer, quota: quota, peers: peers, removal: removal,
       inbox: inbox,
       backlog: backlog, published: published, configuration: configuration, logger: logger)
     // The loop moves to the thread: nobody else reaches it from here on.

@@ -7,6 +7,8 @@ package struct NodeSettings: Sendable {
     package var keyFile: String
     /// Client certificates are demanded and must chain to this bundle; nil: none is asked for.
     package var trustedCAFile: String?
+    /// The common names of certificates are users, once users count.
+    package var namesAreUsers = false
     package var revocationListFile: String?
   }
 
@@ -53,6 +55,7 @@ package struct NodeSettings: Sendable {
   package var unsafeNoFsync: Bool
   package var logLevel: LogLevel
   package var clientTLS: ClientTLS?
+  package var auth: Auth
   package var sidecar: Sidecar?
 
   package init(_ raw: RawSettings) throws(SettingsError) {
@@ -80,6 +83,7 @@ package struct NodeSettings: Sendable {
     }
     logLevel = level
     try Self.checkTiming(heartbeat: heartbeatIntervalMilliseconds, election: electionTimeoutMilliseconds)
+    auth = try Auth(values)
     clientTLS = try Self.clientTLS(values, listening: listenClientURLs)
     sidecar = try Self.sidecar(values, dataDirectory: dataDirectory)
   }
@@ -129,7 +133,8 @@ package struct NodeSettings: Sendable {
     let revoked = values.given("client-crl-file")
     if revoked != nil, trusted == nil { throw SettingsError("--client-crl-file needs --trusted-ca-file") }
     return ClientTLS(
-      certificateFile: certificate, keyFile: key, trustedCAFile: trusted, revocationListFile: revoked)
+      certificateFile: certificate, keyFile: key, trustedCAFile: trusted,
+      namesAreUsers: values.flag("client-cert-auth"), revocationListFile: revoked)
   }
 
   private static func sidecar(_ values: SettingValues, dataDirectory: String) throws(SettingsError) -> Sidecar? {

@@ -18,6 +18,7 @@ struct NodeProgram {
 
   func run() async throws {
     let tls = try ClientTLS.load(settings.clientTLS)
+    let auth = try Credentials.load(settings)
     try checkCluster()
     let host = try SidecarHost.checked(settings.sidecar)
     let group = MultiThreadedEventLoopGroup.singleton
@@ -41,7 +42,7 @@ struct NodeProgram {
       if settings.cluster.listenPeerURLs.isEmpty, node.members.count > 1 {
         logger.error("the cluster has other members, but --listen-peer-urls is not given: they cannot reach this one")
       }
-      try await serveClients(node, on: server, tls: tls)
+      try await serveClients(node, on: server, tls: tls, auth)
       sidecar = try await host?.start(
         node: node, name: settings.name, dataDirectory: settings.dataDirectory, on: server, eventLoop: group.any(),
         logger: logger)
@@ -85,18 +86,22 @@ struct NodeProgram {
     configuration.heartbeatIntervalMilliseconds = settings.heartbeatIntervalMilliseconds
     configuration.electionTimeoutMilliseconds = settings.electionTimeoutMilliseconds
     configuration.unsafeNoFsync = settings.unsafeNoFsync
+    configuration.authTokenTTLSeconds = settings.auth.tokenTTLSeconds
     configuration.quotaBackendBytes = settings.quotaBackendBytes
     configuration.disarmsAlarmsByHand = settings.disarmsAlarmsByHand
     return configuration
   }
 
-  private func serveClients(_ node: Node, on server: WireServer, tls: TLSSettings?) async throws {
+  private func serveClients(
+    _ node: Node, on server: WireServer, tls: TLSSettings?, _ auth: AuthSettings
+  ) async throws {
     var etcd = EtcdSettings()
     etcd.maxRequestBytes = settings.maxRequestBytes
     etcd.maxTxnOperations = settings.maxTransactionOperations
     etcd.minLeaseTTLSeconds = node.configuration.minLeaseTTLSeconds
     etcd.watchProgressInterval = .milliseconds(settings.watchProgressIntervalMilliseconds)
     etcd.serverVersion = Version.etcdServer
+    etcd.auth = auth
     let metrics = EtcdMetrics()
     node.observe(with: metrics)
     var grpc = GRPCRegistry()

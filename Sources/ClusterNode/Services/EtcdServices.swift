@@ -16,6 +16,7 @@ package struct EtcdSettings: Sendable {
   /// Plain numbers: clients parse them, and compare them with the versions that brought a feature.
   package var serverVersion = "3.5.21"
   package var clusterVersion = "3.5.0"
+  package var auth = AuthSettings()
 
   package init() {}
 }
@@ -30,7 +31,7 @@ package enum EtcdServices {
     registerAll(into: &registry, ServiceContext(node: node, settings: settings, metrics: metrics))
   }
 
-  /// Registers KV, Watch, Lease, Cluster, Maintenance, grpc.health.v1 and our own lease service.
+  /// Registers KV, Watch, Lease, Cluster, Maintenance, Auth, grpc.health.v1 and our own lease service.
   package static func register(
     into registry: inout GRPCRegistry, node: some NodeHandle, settings: EtcdSettings, metrics: EtcdMetrics
   ) {
@@ -44,6 +45,7 @@ package enum EtcdServices {
     registerWatch(into: &registry, context)
     ClusterService(context).register(into: &registry)
     MaintenanceService(context).register(into: &registry)
+    AuthService(context).register(into: &registry)
     HealthService.register(into: &registry)
   }
 }
