@@ -30,7 +30,7 @@ extension MemberCore {
       applied.stampTerm = entry.term
       results.removeAll(keepingCapacity: true)
       machine.apply(batch, index: entry.index, term: entry.term, results: &results, events: &events)
-      for (command, result) in zip(batch.commands, results) { note(command, result, machine, &hasChanged) }
+      for place in batch.commands.indices { note(batch.commands[place], results, at: place, machine, &hasChanged) }
       if !batch.origins.isEmpty { answerOwn(batch.origins, results) }
       if let own { answer(own, results) }
     }
@@ -62,12 +62,13 @@ extension MemberCore {
 
   /// What an applied command means to the member itself.
   private mutating func note(
-    _ command: Command, _ result: CommandResult, _ machine: borrowing StateMachine, _ hasChanged: inout Bool
+    _ command: Command, _ results: [CommandResult], at place: Int, _ machine: borrowing StateMachine,
+    _ hasChanged: inout Bool
   ) {
     switch command {
     case .tick: return
-    case .authored(_, let inner): return note(inner, result, machine, &hasChanged)
-    case .auth(let change): note(change, result)
+    case .authored(_, let inner): return note(inner, results, at: place, machine, &hasChanged)
+    case .auth(let change): note(change, results[place])
     case .alarm(.deactivate, _): output.alarmIsSettled = true
     case .member:
       output.membersChanged = true

@@ -125,6 +125,31 @@ struct AuthCommandTests {
     #expect(machine.auth == AuthState() && machine.leases.count == 1 && machine.keyspace.keyCount == 1)
   }
 
+  @Test("damaged bytes are read as some users and roles, or refused, and never crash")
+  func fuzz() throws {
+    var writer = ByteWriter()
+    writer.write(Log.withUsers().machine.auth)
+    let bytes = writer.bytes
+    var random = SeededGenerator(seed: 7)
+    var refused = 0
+    for _ in 0..<3_000 {
+      var damaged = bytes
+      for _ in 0..<Int.random(in: 1...4, using: &random) {
+        damaged[Int.random(in: 0..<damaged.count, using: &random)] = .random(in: 0...255, using: &random)
+      }
+      if Bool.random(using: &random) { damaged.removeLast(Int.random(in: 0..<damaged.count, using: &random)) }
+      var reader = ByteReader(damaged)
+      do throws(DecodingFailure) {
+        let read = try reader.readAuth()
+        var again = ByteWriter()
+        again.write(read)
+        var second = ByteReader(again.bytes)
+        #expect(try second.readAuth() == read)
+      } catch { refused += 1 }
+    }
+    #expect(refused > 1_000)
+  }
+
   @Test("a stored password is never printed")
   func hidden() {
     let user = AuthUser(name: "u", password: "secret")

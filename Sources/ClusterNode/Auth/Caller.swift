@@ -11,7 +11,7 @@ package enum Caller: Sendable {
   case nobody
   /// The call has a token that is not valid.
   case impostor
-  case user(AuthStamp)
+  indirect case user(AuthStamp)
 }
 
 /// What a method asks of its caller before it looks at the request.

@@ -1,12 +1,10 @@
 import NIOCore
+import Primitives
 import Wire
 
 /// Messages of a stream whose caller is not known yet, because its token is of an entry that this member has yet to
 /// apply. Bound to the stream's event loop.
 struct EarlyMessages {
-  /// Far more than a client sends before its first answer.
-  private static let maxMessages = 1_000
-
   private enum State {
     case unasked
     case waiting([ByteBuffer])
@@ -28,7 +26,7 @@ struct EarlyMessages {
     switch state {
     case .known: return false
     case .waiting(var messages):
-      guard messages.count < Self.maxMessages else {
+      guard messages.count < Limits.maxEarlyMessages else {
         call.finish(EtcdErrors.tooManyRequests)
         return true
       }

@@ -1,12 +1,11 @@
 import NIOPosix
+import Primitives
 import Synchronization
 import Wire
 
 /// Where passwords are hashed: a thread of its own, since each takes tens of milliseconds and megabytes, and a bounded
 /// queue in front of it, since anybody may ask.
 final class PasswordWorkshop: Sendable {
-  private static let maxWaiting = 256
-
   private let scheme: (any PasswordScheme)?
   /// Starts its thread with the first password.
   private let pool: Mutex<NIOThreadPool?> = Mutex(nil)
@@ -22,7 +21,7 @@ final class PasswordWorkshop: Sendable {
     _ then: @escaping @Sendable (Result) -> Void
   ) {
     guard let scheme else { return call.fail(EtcdErrors.notCapable) }
-    guard waiting.wrappingAdd(1, ordering: .relaxed).newValue <= Self.maxWaiting else {
+    guard waiting.wrappingAdd(1, ordering: .relaxed).newValue <= Limits.maxWaitingPasswords else {
       waiting.wrappingSubtract(1, ordering: .relaxed)
       return call.fail(EtcdErrors.tooManyRequests)
     }

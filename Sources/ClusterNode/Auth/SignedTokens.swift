@@ -24,10 +24,6 @@ package final class SignedTokens: Sendable {
     var end: Double
   }
 
-  static let maxTokenBytes = 16 * 1024
-  /// Tokens whose signature has been checked; a signature costs far more than a look.
-  static let maxKnownTokens = 4_096
-
   private let key: any TokenKey
   private let ttlSeconds: Int64
   private let known = Mutex<[String: Known]>([:])
@@ -54,7 +50,7 @@ package final class SignedTokens: Sendable {
 
   /// Whom the token names, under which revision; nil for a token that is not ours, or is not valid now.
   package func check(_ token: String, at unixSeconds: Double) -> AuthStamp? {
-    guard token.utf8.count <= Self.maxTokenBytes else { return nil }
+    guard token.utf8.count <= Limits.maxTokenBytes else { return nil }
     let entry: Known
     if let seen = known.withLock({ $0[token] }) {
       entry = seen
@@ -62,7 +58,7 @@ package final class SignedTokens: Sendable {
       guard let fresh = verify(token) else { return nil }
       entry = fresh
       known.withLock { known in
-        if known.count >= Self.maxKnownTokens { known = [:] }
+        if known.count >= Limits.maxKnownTokens { known = [:] }
         known[token] = fresh
       }
     }
