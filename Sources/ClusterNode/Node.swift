@@ -19,6 +19,7 @@ package final class Node: NodeHandle {
   package let auth: AuthGate
   private let applied: AppliedState
   private let inbox: Mailbox<NodeEvent>
+  private let barriers = ReadBarriers()
   private let backlog = ProposalBacklog()
   private let removal = Removal()
   let log: WriteAheadLog
@@ -111,9 +112,9 @@ package final class Node: NodeHandle {
         machine: contents.machine, at: now)
     }
     let loop = NodeLoop(
-      core: core, log: log, applied: applied, auth: auth, writer: writer, quota: quota, peers: peers, removal: removal,
-      inbox: inbox,
-      backlog: backlog, published: published, configuration: configuration, logger: logger)
+      core: core, log: log, applied: applied, auth: auth, writer: writer, quota: quota, peers: peers,
+      removal: removal, inbox: inbox, barriers: barriers, backlog: backlog, published: published,
+      configuration: configuration, logger: logger)
     // The loop moves to the thread: nobody else reaches it from here on.
     nonisolated(unsafe) let moved = loop
     thread.withLock { $0 = DedicatedThread(name: "raft") { moved.run() } }
@@ -247,7 +248,7 @@ package final class Node: NodeHandle {
     } else if published.readsNeedNoRound {
       completion(.success(()))
     } else {
-      inbox.post(.readBarrier(ReadWaiter(eventLoop: eventLoop, completion: completion)))
+      if barriers.add(completion, on: eventLoop) { inbox.post(.readBarrier) }
     }
   }
 

@@ -1,5 +1,4 @@
 import Member
-import NIOCore
 import PeerProtocol
 import Primitives
 import Raft
@@ -10,7 +9,8 @@ import Synchronization
 /// What reaches the raft thread from elsewhere.
 enum NodeEvent: Sendable {
   case proposal(CallerProposal)
-  case readBarrier(ReadWaiter)
+  /// Readers have gathered in `ReadBarriers`.
+  case readBarrier
   case persisted(index: LogIndex, term: Term)
   case received([PeerMessage], from: NodeID)
   /// No connection to that member any more.
@@ -45,17 +45,6 @@ struct CallerProposal: Sendable {
   /// About what they weigh in the log.
   var bytes: Int
   var waiter: Waiter
-}
-
-/// Who waits until a read is linearizable.
-struct ReadWaiter: Sendable {
-  var eventLoop: any EventLoop
-  var completion: @Sendable (Result<Void, ProposalError>) -> Void
-
-  func answer(_ result: Result<Void, ProposalError>) {
-    let completion = completion
-    eventLoop.execute { completion(result) }
-  }
 }
 
 /// Bounds what waits for an answer, so that overload is refused at once ("too many requests") and not with memory.

@@ -20,6 +20,7 @@ final class NodeLoop {
   private let inbox: Mailbox<NodeEvent>
   private let applied: AppliedState
   private let auth: AuthGate
+  private let barriers: ReadBarriers
   private let backlog: ProposalBacklog
   private let published: PublishedStatus
   private let quota: SpaceQuota
@@ -33,15 +34,15 @@ final class NodeLoop {
   private var core: MemberCore
   private var busy = BusyRatio(openedAt: .now)
   private var callers = TicketBox<(waiter: Waiter, bytes: Int)>()
-  private var readers = TicketBox<ReadWaiter>()
+  private var readers = TicketBox<ReadGroup>()
   private var completions = Completions()
   private var receivedState: ReceivedState?
   private var stopRequests: [@Sendable () -> Void] = []
 
   init(
     core: MemberCore, log: WriteAheadLog, applied: AppliedState, auth: AuthGate, writer: EngineWriter,
-    quota: SpaceQuota, peers: any PeerLink, removal: Removal, inbox: Mailbox<NodeEvent>, backlog: ProposalBacklog,
-    published: PublishedStatus, configuration: NodeConfiguration, logger: Logger
+    quota: SpaceQuota, peers: any PeerLink, removal: Removal, inbox: Mailbox<NodeEvent>, barriers: ReadBarriers,
+    backlog: ProposalBacklog, published: PublishedStatus, configuration: NodeConfiguration, logger: Logger
   ) {
     self.core = core
     self.log = log
@@ -52,6 +53,7 @@ final class NodeLoop {
     self.peers = peers
     self.removal = removal
     self.inbox = inbox
+    self.barriers = barriers
     self.backlog = backlog
     self.published = published
     self.configuration = configuration
@@ -103,7 +105,7 @@ final class NodeLoop {
     case .proposal(let proposal):
       let ticket = callers.keep((proposal.waiter, proposal.bytes))
       core.take(.proposal(proposal.commands, bytes: proposal.bytes, ticket: ticket), at: now)
-    case .readBarrier(let reader): core.take(.read(readers.keep(reader)), at: now)
+    case .readBarrier: core.take(.read(readers.keep(barriers.takeAll())), at: now)
     case .persisted(let index, let term): core.take(.persisted(index: index, term: term), at: now)
     case .received(let messages, let peer):
       for message in messages { core.take(.received(message, from: peer), at: now) }
@@ -222,6 +224,8 @@ final class NodeLoop {
       logger.info("leading", metadata: ["term": "\(term)", "lease-clock": "\(clock)"])
     case .noLongerLeads: logger.info("no longer leading", metadata: ["term": "\(core.raft.term)"])
     case .expiring(let leases, let lag): published.observe(expiryBatch: leases, lagMilliseconds: lag)
+    case .diskIsStuck(let heir):
+      logger.warning("the log cannot be written for long: another member is to lead", metadata: ["heir": "\(heir)"])
     case .quotaAlarm(.activate):
       logger.warning(
         "no space left: the quota is used up",
@@ -290,7 +294,7 @@ final class NodeLoop {
   private func shutDown() {
     for caller in callers.redeemAll() { completions.add(caller.waiter, .failure(.stopped)) }
     completions.deliver()
-    for reader in readers.redeemAll() { reader.answer(.failure(.stopped)) }
+    for readers in [barriers.stop()] + readers.redeemAll() { readers.answer(.failure(.stopped)) }
     log.close()
     for done in stopRequests { done() }
   }

@@ -58,6 +58,7 @@ extension MemberCore {
     guard let finding = hashes.takeFinding() else { return }
     output.notices.append(.corrupt(index: finding.index, own: finding.own, agreed: finding.agreed))
     // What others decide upon this member's state should not be wrong: another one leads.
+    raft.abstains = true
     if isLeader, let heir = raft.progress.first(where: { $0.isActive && !$0.isLearner })?.id {
       step(.transferLeadership(to: heir), at: now)
     }

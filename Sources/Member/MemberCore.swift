@@ -70,6 +70,7 @@ package struct MemberCore: Sendable {
   var sentStates: [NodeID: LogIndex] = [:]
   var transfer: (target: NodeID, ticket: Ticket, deadline: MonotonicTime)?
   var hashes = HashAgreement()
+  var disk = DiskPatience()
   var nextTimeoutCheck: MonotonicTime
 
   struct AppliedMark: Sendable {
@@ -171,6 +172,7 @@ package struct MemberCore: Sendable {
   package mutating func advance(at now: MonotonicTime, load: StoreLoad) {
     if now.milliseconds >= raft.nextDeadline.milliseconds { step(.tick, at: now) }
     if now >= nextTimeoutCheck { checkTimeouts(at: now) }
+    if !raft.isAlone { watchDisk(at: now) }
     askForReads(at: now)
     propose(at: now, load)
   }

@@ -19,6 +19,8 @@ package struct RaftCore: Sendable {
   /// When a member that does not lead loses patience.
   var electionDeadline: Instant
   var generator: SeededGenerator
+  /// Never campaigns: whoever drives this member has found that it should not lead.
+  package var abstains = false
   /// As handed out last.
   private var recorded: HardState
 
@@ -81,7 +83,7 @@ package struct RaftCore: Sendable {
     if state.isLeader {
       leaderTick(at: now, into: &output)
     } else if now >= electionDeadline {
-      if standing.mayCampaign {
+      if mayCampaign {
         startElection(at: now, into: &output)
       } else {
         // It can only stop believing in a leader that is silent.
@@ -119,9 +121,11 @@ package struct RaftCore: Sendable {
 
   // MARK: Shared by all roles
 
+  var mayCampaign: Bool { standing.mayCampaign && !abstains }
+
   /// Somewhere between one and two election time-outs from now, so that members seldom campaign together (thesis §3.4).
   mutating func resetElectionDeadline(_ now: Instant) {
-    if leader == nil, !standing.mayCampaign {
+    if leader == nil, !mayCampaign {
       electionDeadline = .never
       return
     }

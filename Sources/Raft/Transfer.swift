@@ -40,7 +40,7 @@ extension RaftCore {
 
   /// The leader wants this member in its place.
   mutating func succeed(_ leader: NodeID, at now: Instant, into output: inout Output) {
-    guard !state.isLeader, standing.mayCampaign else { return }
+    guard !state.isLeader, mayCampaign else { return }
     campaign(isTransfer: true, at: now, into: &output)
   }
 }

@@ -36,24 +36,43 @@ struct NodeProgram {
     let termination = await Termination.listen()
     node.whenRemoved { termination.request() }
     let server = WireServer(group: group, logger: logger)
-    var sidecar: SidecarHost.Running?
+    var starting: Task<SidecarHost.Running?, any Error>?
     do {
       if let peers { try await access.listen(peers) }
       if settings.cluster.listenPeerURLs.isEmpty, node.members.count > 1 {
         logger.error("the cluster has other members, but --listen-peer-urls is not given: they cannot reach this one")
       }
       try await serveClients(node, on: server, tls: tls, auth)
-      sidecar = try await host?.start(
-        node: node, name: settings.name, dataDirectory: settings.dataDirectory, on: server, eventLoop: group.any(),
-        logger: logger)
-      logger.info("ready to serve client requests", metadata: ["member": "\(settings.name)"])
+      starting = startSidecar(host, node, server, on: group.any(), termination)
       await termination.signalled()
       logger.info("stopping")
     } catch {
-      await stop(node, server, sidecar, peers)
+      await stop(node, server, nil, peers)
       throw error
     }
-    await stop(node, server, sidecar, peers)
+    starting?.cancel()
+    let sidecar = await starting?.result
+    await stop(node, server, (try? sidecar?.get()) ?? nil, peers)
+    if case .failure(let error)? = sidecar, !(error is CancellationError) { throw error }
+  }
+
+  /// Beside the member, which serves etcd's clients meanwhile: the sidecar needs a quorum, and the others may take their
+  /// time. One that cannot be started for another reason ends the process.
+  private func startSidecar(
+    _ host: SidecarHost?, _ node: Node, _ server: WireServer, on eventLoop: any EventLoop, _ termination: Termination
+  ) -> Task<SidecarHost.Running?, any Error> {
+    Task {
+      do {
+        let running = try await host?.start(
+          node: node, name: settings.name, dataDirectory: settings.dataDirectory, on: server, eventLoop: eventLoop,
+          logger: logger)
+        logger.info("ready to serve client requests", metadata: ["member": "\(settings.name)"])
+        return running
+      } catch {
+        termination.request()
+        throw error
+      }
+    }
   }
 
   /// A member that has data takes no notice of what it began with.
@@ -99,6 +118,7 @@ struct NodeProgram {
     etcd.maxRequestBytes = settings.maxRequestBytes
     etcd.maxTxnOperations = settings.maxTransactionOperations
     etcd.minLeaseTTLSeconds = node.configuration.minLeaseTTLSeconds
+    etcd.electionTimeoutMilliseconds = node.configuration.electionTimeoutMilliseconds
     etcd.watchProgressInterval = .milliseconds(settings.watchProgressIntervalMilliseconds)
     etcd.serverVersion = Version.etcdServer
     etcd.auth = auth

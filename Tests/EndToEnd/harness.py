@@ -5,15 +5,12 @@ Every process dies with this one (PR_SET_PDEATHSIG), every folder is temporary, 
 """
 
 import contextlib
-import ctypes
 import http.client
 import json
 import os
 import re
-import resource
 import select
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
@@ -55,27 +52,25 @@ def wait_until(condition, what, seconds=20.0, interval=0.02):
         time.sleep(interval)
 
 
-_libc = ctypes.CDLL(None)
+# An interrupt that a shell lets its background commands ignore would be inherited; tests interrupt with it. These are
+# programs that become the next one, and no Python between fork and exec: that can hang in a process with threads.
+_OFFSPRING = ["env", "--default-signal=INT", "setpriv", "--pdeathsig", "KILL"]
 
 
-def _die_with_parent():
-    _libc.prctl(1, signal.SIGKILL)
-
-
-def spawn(arguments, log, limits=None, **options):
-    """A background process whose output goes to the file `log` and which cannot outlive this one."""
-
-    def prepare():
-        _die_with_parent()
-        # Ignored by what a shell starts in the background, and inherited from there; the tests interrupt with it.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        for limit, value in (limits or {}).items():
-            resource.setrlimit(limit, (value, value))
-
+def spawn(arguments, log, limits=None, env=None, **options):
+    """A background process whose output goes to the file `log` and which cannot outlive this one. `limits`: names as
+    `prlimit` has them."""
+    beginning = [*_OFFSPRING]
+    if limits:
+        beginning += ["prlimit", *(f"--{name}={value}:{value}" for name, value in limits.items())]
+    environment = dict(os.environ if env is None else env)
+    preload = environment.pop("LD_PRELOAD", None)
+    if preload:
+        beginning += ["env", f"LD_PRELOAD={preload}"]
     with open(log, "ab") as output:
         return subprocess.Popen(
-            [str(argument) for argument in arguments], stdin=options.pop("stdin", subprocess.DEVNULL),
-            stdout=options.pop("stdout", output), stderr=output, preexec_fn=prepare, **options)
+            [*beginning, *(str(argument) for argument in arguments)], stdin=options.pop("stdin", subprocess.DEVNULL),
+            stdout=options.pop("stdout", output), stderr=output, env=environment, **options)
 
 
 def run(*arguments, input=None, timeout=30, environment=None):
@@ -159,7 +154,7 @@ class Server:
         self.process = None
         self.prefix = []          # a command that becomes the server by exec
         self.environment = {}     # beside this process's own
-        self.limits = {}          # resource.RLIMIT_… → soft and hard limit
+        self.limits = {}          # as `spawn` takes them
 
     @property
     def endpoint(self):

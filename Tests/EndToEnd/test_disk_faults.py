@@ -4,7 +4,6 @@ disk it has all that was acknowledged. Descriptors that run out: it lives, and s
 import os
 import random
 import re
-import resource
 import shutil
 import socket
 import subprocess
@@ -133,7 +132,7 @@ class Descriptors(unittest.TestCase):
         space = Workspace()
         self.addCleanup(space.close)
         node = space.own(Node(space, None, tls=False))
-        node.limits = {resource.RLIMIT_NOFILE: 64}
+        node.limits = {"nofile": 64}
         node.start()
         client = EtcdClient(node.port)
         self.addCleanup(client.close)

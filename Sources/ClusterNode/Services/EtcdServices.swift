@@ -11,6 +11,8 @@ package struct EtcdSettings: Sendable {
   package var maxTxnOperations = Limits.maxTxnOperations
   /// Shorter leases are granted this many seconds (`NodeConfiguration.minLeaseTTLSeconds`).
   package var minLeaseTTLSeconds: Int64 = 2
+  /// How often streams whose clients need a leader are looked after.
+  package var electionTimeoutMilliseconds: Int64 = 1_000
   /// How often a watch with `progress_notify` hears from us when nothing happens; up to a tenth is added at random.
   package var watchProgressInterval = TimeAmount.minutes(10)
   /// Plain numbers: clients parse them, and compare them with the versions that brought a feature.
@@ -55,6 +57,7 @@ final class ServiceContext<Node: NodeHandle>: Sendable {
   let node: Node
   let settings: EtcdSettings
   let metrics: EtcdMetrics
+  let supervisors = StreamSupervisors<Node>()
 
   init(node: Node, settings: EtcdSettings, metrics: EtcdMetrics) {
     self.node = node
@@ -83,8 +86,8 @@ final class ServiceContext<Node: NodeHandle>: Sendable {
   /// For answers that are not tied to a revision of their own.
   func headerNow() -> EtcdResponseHeader { header(revision: revision) }
 
-  /// A learner serves little (etcd's interceptors), and so does a member whose state is not the cluster's. A client may ask, by metadata, not to be served by a member without a
-  /// leader.
+  /// A learner serves little (etcd's interceptors), and so does a member whose state is not the cluster's. A client may
+  /// ask, by metadata, not to be served by a member without a leader.
   func refusal(of call: any GRPCCall, onLearners: Bool = false) -> GRPCStatus? {
     if !onLearners, node.isCorrupt { return EtcdErrors.corrupt }
     if !onLearners, node.isLearner { return EtcdErrors.notSupportedForLearner }

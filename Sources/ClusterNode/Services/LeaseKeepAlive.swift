@@ -87,8 +87,8 @@ final class LeaseRenewalBatches<Node: NodeHandle>: Sendable {
 /// One LeaseKeepAlive stream: each request is answered, in order; a lease that is not there has a TTL of 0.
 ///
 /// Bound to its call's event loop.
-final class LeaseKeepAliveStream<Node: NodeHandle>: GRPCHandler, @unchecked Sendable {
-  private let call: any GRPCCall
+final class LeaseKeepAliveStream<Node: NodeHandle>: GRPCHandler, SupervisedStream, @unchecked Sendable {
+  let call: any GRPCCall
   private let context: ServiceContext<Node>
   private let batch: LeaseRenewalBatch<Node>
   private var unanswered = 0
@@ -110,6 +110,7 @@ final class LeaseKeepAliveStream<Node: NodeHandle>: GRPCHandler, @unchecked Send
         call.finish(refusal)
         return
       }
+      context.supervise(self)
     }
     guard !early.keep(message, of: call, context, resume: { self.resume() }) else { return }
     do {
@@ -154,4 +155,6 @@ final class LeaseKeepAliveStream<Node: NodeHandle>: GRPCHandler, @unchecked Send
   }
 
   func fail(_ status: GRPCStatus) { call.finish(status) }
+
+  func end(_ status: GRPCStatus) { call.finish(status) }
 }

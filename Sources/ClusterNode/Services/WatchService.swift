@@ -16,7 +16,7 @@ extension EtcdServices {
 /// or the connection's, ends the watches.
 ///
 /// Bound to its call's event loop.
-final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Sendable {
+final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, SupervisedStream, @unchecked Sendable {
   private final class Watch {
     let startRevision: Int64
     let fields: WatchedFields
@@ -41,7 +41,7 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
   /// The watch ID that stands for "all of this stream", or for "none was made".
   private static var noWatch: Int64 { -1 }
 
-  private let call: any GRPCCall
+  let call: any GRPCCall
   private let context: ServiceContext<Node>
   private var session: (any WatchSession)?
   private var watches: [Int64: Watch] = [:]
@@ -73,6 +73,7 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
         return
       }
       session = context.node.openWatchSession(on: call.eventLoop, sink: self)
+      context.supervise(self)
     }
     let keeps = early.keep(message, of: call, context) { for held in self.early.release() { self.receive(held) } }
     guard !keeps else { return }
@@ -95,7 +96,7 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, @unchecked Se
 
   func writable() { session?.resume() }
 
-  private func end(_ status: GRPCStatus) {
+  func end(_ status: GRPCStatus) {
     close()
     call.finish(status)
   }

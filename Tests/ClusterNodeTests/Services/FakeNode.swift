@@ -17,6 +17,7 @@ final class FakeNode: NodeHandle {
     var clock = LeaseClock(milliseconds: 1_000)
     var nextLeaseID: LeaseID = 1_000
     var leaderID: UInt64 = 7
+    var isCorrupt = false
     /// Members that this one can reach.
     var reachable: Set<UInt64> = []
     var transferFailure: TransferError?
@@ -108,7 +109,7 @@ final class FakeNode: NodeHandle {
 
   var members: [ClusterMember] { machine.cluster.members }
 
-  var isCorrupt: Bool { false }
+  var isCorrupt: Bool { contents.withLock { $0.isCorrupt } }
 
   var isLearner: Bool { machine.cluster.member(7)?.isLearner == true }
 
