@@ -4,6 +4,7 @@ snapshots; signed tokens that etcd and Leasehold take from each other; names in 
 import base64
 import json
 import shutil
+import signal
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
@@ -303,7 +304,44 @@ class Life(AuthCase):
                 self.assertNotIn(PASSWORD.encode(), place.read_bytes(), place)
 
 
+    def test_a_sidecar_in_the_member_needs_no_user(self):
+        node = self.space.own(Node(self.space, None, tls=False, caches=["c:ttl=3s,window=1s"], extra=["--bcrypt-cost", "4"]))
+        client = self.client(node.start())
+        self.assertEqual(node.call("PUT", "/v1/caches/c/entries/before", {"size": 1})[0], 201)
+        table.prepare(client)
+        self.assertEqual(node.call("PUT", "/v1/caches/c/entries/after", {"size": 1})[0], 201)
+        self.assertEqual(node.call("POST", "/v1/caches/c/hit/before")[0], 204)
+        for key in ("before", "after"):
+            wait_until(lambda: (node.entry("c", key) or {}).get("state") != "live", f"the end of {key}", 20, 0.2)
+
+
 class ThreeMembers(AuthCase):
+    def test_a_member_that_lags_lets_nothing_through(self):
+        """It has not heard that users count when it takes a request; the request is judged where it is applied."""
+        cluster = Cluster(self.space, None, 3, tls=False)
+        cluster.start()
+        leader = cluster.leader()
+        follower = next(member for member in cluster.alive() if member is not leader)
+        client, late = self.client(leader), self.client(follower)
+        client.ask("UserAdd", rpc.AuthUserAddRequest(name="root", password=PASSWORD))
+        client.ask("UserGrantRole", rpc.AuthUserGrantRoleRequest(user="root", role="root"))
+        lease = client.ask("LeaseGrant", rpc.LeaseGrantRequest(TTL=600)).ID
+        self.assertTrue(late.fate(*table.put(b"x")).startswith("OK"))
+        requests = [table.put(b"x"), table.delete(b"x"), ("LeaseRevoke", rpc.LeaseRevokeRequest(ID=lease)),
+                    ("LeaseGrant", rpc.LeaseGrantRequest(TTL=9)), ("UserAdd", rpc.AuthUserAddRequest(name="eve")),
+                    ("Alarm", rpc.AlarmRequest(action=1, alarm=1)), table.txn([], [table.put(b"x")]),
+                    ("LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=lease)), table.range_of(b"x")]
+        follower.process.send_signal(signal.SIGSTOP)
+        with ThreadPoolExecutor(len(requests)) as pool:
+            fates = [pool.submit(late.fate, *request) for request in requests]
+            client.ask("AuthEnable", rpc.AuthEnableRequest())
+            follower.process.send_signal(signal.SIGCONT)
+            self.assertEqual([fate.result() for fate in fates], [NO_USER] * len(requests))
+        root = client.token("root", PASSWORD)
+        self.assertEqual(client.fate(*table.range_of(b"x"), root), "OK [b'x', 1]")
+        self.assertEqual(client.fate("UserList", rpc.AuthUserListRequest(), root), "OK ['root']")
+        self.assertEqual(list(client.ask("Alarm", rpc.AlarmRequest(), root).alarms), [])
+
     def test_tokens_and_rights_at_every_member_and_after_losing_the_leader(self):
         cluster = Cluster(self.space, None, 3, tls=False)
         for member in cluster.members.values():

@@ -1,13 +1,14 @@
+import NIOCore
 import NIOPosix
 import Primitives
 import Synchronization
 import Wire
 
-/// Where passwords are hashed: a thread of its own, since each takes tens of milliseconds and megabytes, and a bounded
-/// queue in front of it, since anybody may ask.
+/// Where passwords are hashed: threads of their own, on half of the cores, since each takes tens of milliseconds and
+/// megabytes, and a bounded queue in front of them, since anybody may ask.
 final class PasswordWorkshop: Sendable {
   private let scheme: (any PasswordScheme)?
-  /// Starts its thread with the first password.
+  /// Started with the first password.
   private let pool: Mutex<NIOThreadPool?> = Mutex(nil)
   private let waiting = Atomic<Int>(0)
   /// What a name that nobody has is compared with.
@@ -15,7 +16,7 @@ final class PasswordWorkshop: Sendable {
 
   init(_ scheme: (any PasswordScheme)?) { self.scheme = scheme }
 
-  /// Runs `work` on the workshop's thread and `then` with its result on the call's event loop, or fails the call.
+  /// Runs `work` on one of the workshop's threads and `then` with its result on the call's event loop, or fails the call.
   func run<Result: Sendable>(
     for call: UnaryCall, _ work: @escaping @Sendable (any PasswordScheme) -> Result,
     _ then: @escaping @Sendable (Result) -> Void
@@ -26,7 +27,7 @@ final class PasswordWorkshop: Sendable {
       return call.fail(EtcdErrors.tooManyRequests)
     }
     let loop = call.eventLoop
-    thread.submit { [self] _ in
+    threads.submit { [self] _ in
       let result = work(scheme)
       waiting.wrappingSubtract(1, ordering: .relaxed)
       loop.execute { then(result) }
@@ -44,10 +45,10 @@ final class PasswordWorkshop: Sendable {
     return false
   }
 
-  private var thread: NIOThreadPool {
+  private var threads: NIOThreadPool {
     pool.withLock { pool in
       if let pool { return pool }
-      let started = NIOThreadPool(numberOfThreads: 1)
+      let started = NIOThreadPool(numberOfThreads: max(1, System.coreCount / 2))
       started.start()
       pool = started
       return started
