@@ -30,7 +30,7 @@ struct ClusterService<Node: NodeHandle>: Sendable {
       return response
     }
     if request.linearizable {
-      context.afterBarrier(reply, answer)
+      context.afterBarrier(reply, access: .user, answer)
     } else {
       reply.answer(answer)
     }

@@ -57,7 +57,7 @@ struct LeaseService<Node: NodeHandle>: Sendable {
   /// A lease that is not there is no error: its TTL is -1.
   @Sendable
   private func timeToLive(_ request: EtcdLeaseTimeToLiveRequest, _ reply: UnaryReply<EtcdLeaseTimeToLiveResponse>) {
-    context.afterBarrier(reply) { () throws(GRPCStatus) in
+    context.afterBarrier(reply, access: .user) { () throws(GRPCStatus) in
       if request.keys {
         try context.authorize(
           reply.call.caller,

@@ -68,7 +68,7 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
   }
 
   private func listAlarms(_ request: EtcdAlarmRequest, _ reply: UnaryReply<EtcdAlarmResponse>) {
-    context.afterBarrier(reply) { () throws(GRPCStatus) in
+    context.afterBarrier(reply, access: .user) { () throws(GRPCStatus) in
       let (alarms, revision) = context.node.read { ($0.alarms, $0.keyspace.revision) }
       return answer(
         alarms.filter { request.alarm == .none || $0.kind.etcdType == request.alarm }, revision: revision)

@@ -160,7 +160,7 @@ struct NativeLeaseService<Node: NodeHandle>: Sendable {
       reply.fail(error)
       return
     }
-    context.afterBarrier(reply) { () throws(GRPCStatus) in
+    context.afterBarrier(reply, access: .user) { () throws(GRPCStatus) in
       let clock = context.node.leaseClock
       var response = NativeTimeToLiveResponse()
       response.remainingMs.reserveCapacity(request.ids.count)

@@ -149,9 +149,16 @@ extension ServiceContext {
   }
 
   /// Answers with what `respond` reads once the applied state is as new as everything acknowledged so far.
+  /// - Parameter access: asked of the caller once more, by that state.
   func afterBarrier<Response>(
-    _ reply: UnaryReply<Response>, _ respond: @escaping @Sendable () throws(GRPCStatus) -> Response
+    _ reply: UnaryReply<Response>, access: Access = .open,
+    _ respond: @escaping @Sendable () throws(GRPCStatus) -> Response
   ) {
-    afterBarrier(reply.call) { reply.answer(respond) }
+    afterBarrier(reply.call) {
+      reply.answer { () throws(GRPCStatus) in
+        try self.authorize(reply.call.caller, access)
+        return try respond()
+      }
+    }
   }
 }
