@@ -32,6 +32,7 @@ struct AuthRecordTests {
     try world.commit()
     try world.reopen()
     #expect(world.machine.auth.revision == auth.revision + 1 && !world.machine.auth.isEnabled)
-    #expect(try StateVerification.verify(directory: world.copiedDirectory().path).problem == nil)
+    let copy = try world.copiedDirectory()
+    #expect(try StateVerification.verify(directory: copy.path).problem == nil)
   }
 }
