@@ -135,6 +135,8 @@ package struct MemberCore: Sendable {
   package var isLeader: Bool { raft.role == .leader }
   /// Leads, and has applied everything that was committed before it did.
   package var isReady: Bool { clock.isRunning }
+  /// How often a question about a read index had no answer in time.
+  package var repeatedReadQuestions: Int { reads.repetitions }
   /// Proposals and reads that are not answered yet.
   package var pendingCount: Int { waiting.count + memberChanges.count + inFlightCount + forwards.count }
 

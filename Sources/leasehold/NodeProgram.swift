@@ -42,7 +42,7 @@ struct NodeProgram {
       if settings.cluster.listenPeerURLs.isEmpty, node.members.count > 1 {
         logger.error("the cluster has other members, but --listen-peer-urls is not given: they cannot reach this one")
       }
-      try await serveClients(node, on: server, tls: tls, auth)
+      try await serveClients(node, peers, on: server, tls: tls, auth)
       starting = startSidecar(host, node, server, on: group.any(), termination)
       await termination.signalled()
       logger.info("stopping")
@@ -112,7 +112,7 @@ struct NodeProgram {
   }
 
   private func serveClients(
-    _ node: Node, on server: WireServer, tls: TLSSettings?, _ auth: AuthSettings
+    _ node: Node, _ peers: PeerTransport?, on server: WireServer, tls: TLSSettings?, _ auth: AuthSettings
   ) async throws {
     var etcd = EtcdSettings()
     etcd.maxRequestBytes = settings.maxRequestBytes
@@ -124,6 +124,7 @@ struct NodeProgram {
     etcd.auth = auth
     let metrics = EtcdMetrics()
     node.observe(with: metrics)
+    peers?.observe(in: metrics.registry, memberID: node.identity.memberID)
     var grpc = GRPCRegistry()
     EtcdServices.register(into: &grpc, node: node, settings: etcd, metrics: metrics)
     var http = HTTPRouter()
