@@ -1,9 +1,11 @@
 #include <openssl/bn.h>
 #include <openssl/bio.h>
+#include <openssl/crypto.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <openssl/rsa.h>
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
@@ -65,3 +67,10 @@ static inline int leasehold_revoked_count(X509_CRL *crl) {
 static inline X509_REVOKED *leasehold_revoked_at(X509_CRL *crl, int index) {
   return sk_X509_REVOKED_value(X509_CRL_get_REVOKED(crl), index);
 }
+
+// RSA-PSS.
+static const int LEASEHOLD_PSS_PADDING = RSA_PKCS1_PSS_PADDING;
+static const int LEASEHOLD_PSS_SALT_AUTO = RSA_PSS_SALTLEN_AUTO;
+static const int LEASEHOLD_PSS_SALT_OF_HASH = RSA_PSS_SALTLEN_DIGEST;
+
+static inline void leasehold_free(void *bytes) { OPENSSL_free(bytes); }

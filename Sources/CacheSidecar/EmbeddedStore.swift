@@ -97,9 +97,14 @@ package final class EmbeddedStore: SidecarStore {
 
   private func propose(_ commands: [Command]) async throws(SidecarStoreError) -> [CommandResult] {
     let result = await withCheckedContinuation { continuation in
-      node.propose(commands) { continuation.resume(returning: $0) }
+      node.propose(own(commands)) { continuation.resume(returning: $0) }
     }
     do { return try result.get() } catch { throw SidecarStoreError(error) }
+  }
+
+  /// The sidecar is a part of the member: what users may do does not bind it.
+  private func own(_ commands: [Command]) -> [Command] {
+    node.auth.isEnabled ? commands.map { .authored(.member, $0) } : commands
   }
 
   private static func proposal(of transitions: ArraySlice<Transition>) -> ArraySlice<Transition> {
@@ -120,6 +125,8 @@ package final class EmbeddedStore: SidecarStore {
     // A lease ID that is taken, or a lease that has ended meanwhile: plan anew.
     case .refused(.leaseExists), .refused(.leaseNotFound): .success(.conflict)
     case .refused(.noSpace): .failure(.spaceExceeded)
+    // Users began to count while it was on its way.
+    case .refused(.auth(.userEmpty)): .failure(.unavailable("users have just begun to count"))
     case .refused(let error): .failure(.refused("\(error)"))
     default: .failure(.refused("an unexpected answer to a transition"))
     }

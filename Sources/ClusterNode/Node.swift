@@ -16,6 +16,7 @@ package final class Node: NodeHandle {
   package let configuration: NodeConfiguration
   package let published = PublishedStatus()
   package let identity: MemberIdentity
+  package let auth: AuthGate
   private let applied: AppliedState
   private let inbox: Mailbox<NodeEvent>
   private let barriers = ReadBarriers()
@@ -76,6 +77,7 @@ package final class Node: NodeHandle {
     }
     quota = SpaceQuota(setting: configuration.quotaBackendBytes)
     quota.note(usedBytes: machine.quotaBytes)
+    auth = AuthGate(machine.auth, tokenTTLSeconds: configuration.authTokenTTLSeconds)
     applied = AppliedState(machine)
     watchCounters = applied.withLock { $0.watches.counters }
     inbox = Mailbox()
@@ -110,9 +112,9 @@ package final class Node: NodeHandle {
         machine: contents.machine, at: now)
     }
     let loop = NodeLoop(
-      core: core, log: log, applied: applied, writer: writer, quota: quota, peers: peers, removal: removal,
-      inbox: inbox, barriers: barriers, backlog: backlog, published: published, configuration: configuration,
-      logger: logger)
+      core: core, log: log, applied: applied, auth: auth, writer: writer, quota: quota, peers: peers,
+      removal: removal, inbox: inbox, barriers: barriers, backlog: backlog, published: published,
+      configuration: configuration, logger: logger)
     // The loop moves to the thread: nobody else reaches it from here on.
     nonisolated(unsafe) let moved = loop
     thread.withLock { $0 = DedicatedThread(name: "raft") { moved.run() } }

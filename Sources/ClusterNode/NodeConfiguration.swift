@@ -34,6 +34,8 @@ package struct NodeConfiguration: Sendable {
   /// etcd's behaviour: an operator disarms the alarm, whatever has been deleted since.
   package var disarmsAlarmsByHand = false
   package var unsafeNoFsync = false
+  /// How long a token counts that nobody uses (`--auth-token-ttl`).
+  package var authTokenTTLSeconds: Int64 = 300
   /// Who a member without a past is in the cluster that has taken it in; nil: one of the first.
   package var joiningAs: MemberIdentity?
   package var preVote = true

@@ -68,6 +68,9 @@ package protocol NodeHandle: Sendable {
   /// Whether this member's state has been found not to be the cluster's. Asked by each request: cheap.
   var isCorrupt: Bool { get }
 
+  /// Users and roles as applied here.
+  var auth: AuthGate { get }
+
   /// Changes the members: refused as by etcd (`--strict-reconfig-check` included), and done when it is committed and
   /// applied here. Answers with all members after it.
   func changeMembership(

@@ -19,6 +19,7 @@ final class NodeLoop {
 
   private let inbox: Mailbox<NodeEvent>
   private let applied: AppliedState
+  private let auth: AuthGate
   private let barriers: ReadBarriers
   private let backlog: ProposalBacklog
   private let published: PublishedStatus
@@ -39,13 +40,14 @@ final class NodeLoop {
   private var stopRequests: [@Sendable () -> Void] = []
 
   init(
-    core: MemberCore, log: WriteAheadLog, applied: AppliedState, writer: EngineWriter, quota: SpaceQuota,
-    peers: any PeerLink, removal: Removal, inbox: Mailbox<NodeEvent>, barriers: ReadBarriers,
+    core: MemberCore, log: WriteAheadLog, applied: AppliedState, auth: AuthGate, writer: EngineWriter,
+    quota: SpaceQuota, peers: any PeerLink, removal: Removal, inbox: Mailbox<NodeEvent>, barriers: ReadBarriers,
     backlog: ProposalBacklog, published: PublishedStatus, configuration: NodeConfiguration, logger: Logger
   ) {
     self.core = core
     self.log = log
     self.applied = applied
+    self.auth = auth
     self.writer = writer
     self.quota = quota
     self.peers = peers
@@ -189,10 +191,17 @@ final class NodeLoop {
         events, revision: contents.machine.keyspace.revision,
         compactRevision: contents.machine.keyspace.compactRevision)
       quota.note(usedBytes: contents.machine.quotaBytes)
+      publishAuth(of: contents.machine)
       return (hasChanged, contents.machine.uncommittedBytes)
     }
     writer.note(hasChanged ? .changes : .clockOnly, recentBytes: recentBytes)
     published.observe(applied: entryCount, from: start, to: .now)
+  }
+
+  /// Before anybody is answered: whoever has changed what users may do finds it changed.
+  private func publishAuth(of machine: borrowing StateMachine) {
+    if core.output.authChanged { auth.publish(machine.auth) }
+    if !core.output.tokenChanges.isEmpty { auth.tokens.take(core.output.tokenChanges, at: .now) }
   }
 
   private func answer() {
@@ -274,7 +283,10 @@ final class NodeLoop {
     receivedState = nil
     writer.install(state)
     log.restart(behind: LogBase(index: mark.last.index, term: mark.last.term))
-    applied.withLock { core.replaced(by: $0.machine, at: now) }
+    applied.withLock { contents in
+      core.replaced(by: contents.machine, at: now)
+      publishAuth(of: contents.machine)
+    }
     logger.info("took the leader's state", metadata: ["index": "\(mark.last.index)", "from": "\(state.message.from)"])
   }
 

@@ -54,6 +54,7 @@ extension Command {
     case .transaction(let request): request.quotaBytes
     case .grantAndTransact(let grants, let request, _): grants.count * Limits.quotaLeaseBytes + request.quotaBytes
     case .leaseGrant: Limits.quotaLeaseBytes
+    case .authored(_, let inner): inner.quotaBytes
     default: 0
     }
   }

@@ -14,11 +14,14 @@ struct ChangeWriter {
   private(set) var blocks: BlockMap
   private var encoder = ByteWriter(reserving: 4_096)
   private var blockChanges = BlockChanges()
+  private let former: MetaRecord?
 
-  init(transaction: Transaction, totals: StoredTotals, blocks: BlockMap) {
+  /// - Parameter former: what the last commit wrote; nil for the first one.
+  init(transaction: Transaction, former: MetaRecord?, blocks: BlockMap) {
     self.transaction = transaction
     self.blocks = blocks
-    self.totals = totals
+    self.former = former
+    totals = former?.totals ?? StoredTotals()
   }
 
   mutating func write(_ changes: StateChanges) throws(LMDBFailure) -> MetaRecord {
@@ -235,9 +238,23 @@ struct ChangeWriter {
   // MARK: Head
 
   private mutating func putMeta(_ head: StateHead) throws(LMDBFailure) -> MetaRecord {
+    if let former, let authChecksum = former.authChecksum, former.head.auth == head.auth {
+      let record = MetaRecord(
+        transaction: transaction.id, totals: totals, head: head, authChecksum: authChecksum)
+      try Self.put(record, transaction)
+      return record
+    }
     let record = MetaRecord(transaction: transaction.id, totals: totals, head: head)
+    try Self.putAuth(of: record, transaction)
     try Self.put(record, transaction)
     return record
+  }
+
+  static func putAuth(of record: MetaRecord, _ transaction: Transaction) throws(LMDBFailure) {
+    let bytes = MetaRecord.encoded(record.head.auth)
+    try StateFormat.authKey.withRawBytes { (key) throws(LMDBFailure) in
+      try bytes.withRawBytes { (bytes) throws(LMDBFailure) in try transaction.put(.meta, key, bytes) }
+    }
   }
 
   static func put(_ record: MetaRecord, _ transaction: Transaction) throws(LMDBFailure) {

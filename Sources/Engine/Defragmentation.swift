@@ -78,6 +78,7 @@ struct Defragmentation {
       try copy(.keys)
       guard totals == record.totals else { throw Self.damage("copy records that differ from their sum") }
       let copied = MetaRecord(transaction: writing.id, totals: totals, head: record.head)
+      try ChangeWriter.putAuth(of: copied, writing)
       try ChangeWriter.put(copied, writing)
       try commitPending(beginningAnother: false)
       return copied

@@ -77,11 +77,10 @@ package final class StateEngine: Sendable {
 
   static func write(_ changes: StateChanges, to living: inout Living) throws(StorageError) {
     let environment = living.environment
-    let totals = living.record?.totals ?? StoredTotals()
     do throws(LMDBFailure) {
       try FaultGuard.inside(environment.faultMessage) { () throws(LMDBFailure) in
         let transaction = try environment.begin(writing: true)
-        var writer = ChangeWriter(transaction: transaction, totals: totals, blocks: living.blocks)
+        var writer = ChangeWriter(transaction: transaction, former: living.record, blocks: living.blocks)
         let record: MetaRecord
         do throws(LMDBFailure) { record = try writer.write(changes) } catch {
           transaction.abort()

@@ -2,10 +2,12 @@ import CLMDB
 import Primitives
 import StateMachine
 
-// The state on disk, format 2: one LMDB environment, the file `data.mdb` with `data.mdb-lock` beside it.
+// The state on disk, format 3: one LMDB environment, the file `data.mdb` with `data.mdb-lock` beside it.
 //
 //   database   key                                  record
 //   meta       "state"                              MetaRecord: the head of the state, counts and sums of all that follows
+//   meta       "auth"                               users and roles (`AuthCodec`), as of their last change; absent in
+//                                                   format 2, which is read and becomes format 3 at the first commit
 //   versions   ordinal, u64 of the machine          VersionRecord with its checksum; ordinals rise as versions are made
 //   blocks     ordinal / 256, u64 of the machine    BlockRecord: count and sum of the versions in there
 //   keys       key of 1...511 bytes, in order       ReferenceRecord of each kept version, several to a key, in order
@@ -34,7 +36,9 @@ import StateMachine
 // with its count and sum. `StateVerification` (offline) and defragmentation read everything.
 
 enum StateFormat {
-  static let version: UInt32 = 2
+  static let version: UInt32 = 3
+  /// Without users and roles.
+  static let versionBeforeAuth: UInt32 = 2
   static let fileName = "data.mdb"
   /// Where a fresh state and defragmentation build. Left over from a crash: removed at the next start.
   static let nextFileName = "next.mdb"
@@ -43,6 +47,7 @@ enum StateFormat {
   static let lockSuffix = "-lock"
 
   static let metaKey: [UInt8] = Array("state".utf8)
+  static let authKey: [UInt8] = Array("auth".utf8)
 }
 
 /// The databases of the format, with the flags that LMDB keeps for each.
@@ -108,14 +113,17 @@ package struct StoredTotals: Hashable, Sendable {
 ///     magic "LHST" · format u32 · transaction u64 · archived bytes u64 · 5 × (count u64 · sum u64) ·
 ///     applied index u64 · applied term u64 · clock i64 (ms) · revision i64 · compacted revision i64 · keys u64 ·
 ///     leases u64 · next ordinal u64 · alarms: count varint, each member u64 · kind u8 · cluster · hash (`ClusterCodec`) ·
-///     crc32c u32 of all before it
+///     crc32c u32 of the record of users and roles · crc32c u32 of all before it
 ///
 /// Integers are little-endian; the tallies are those of versions, keys, long, leases, blocks.
 package struct MetaRecord: Hashable, Sendable {
   /// LMDB's number of the transaction that wrote the record: a head page that leads to an older tree is found out.
   package var transaction: UInt64
   package var totals: StoredTotals
+  /// Users and roles among it, which have a record of their own: they are seldom changed, and may be many.
   package var head: StateHead
+  /// Of that record; nil in the format that had none.
+  package var authChecksum: UInt32?
 
   private static let magic: [UInt8] = Array("LHST".utf8)
 
@@ -141,17 +149,39 @@ package struct MetaRecord: Hashable, Sendable {
     for alarm in head.alarms { writer.write(alarm) }
     writer.write(head.cluster)
     writer.write(head.hash)
+    writer.writeFixed(authChecksum ?? Self.checksum(of: head.auth))
     writer.writeFixed(CRC32C.checksum(writer.bytes))
     return writer.bytes
   }
 
-  package init(transaction: UInt64, totals: StoredTotals, head: StateHead) {
+  /// - Parameter authChecksum: nil when it is not known yet.
+  package init(transaction: UInt64, totals: StoredTotals, head: StateHead, authChecksum: UInt32? = nil) {
     self.transaction = transaction
     self.totals = totals
     self.head = head
+    self.authChecksum = authChecksum ?? Self.checksum(of: head.auth)
   }
 
-  /// Throws `.unknownVersion` on a record of another format.
+  static func encoded(_ auth: AuthState) -> [UInt8] {
+    var writer = ByteWriter(reserving: 256)
+    writer.write(auth)
+    return writer.bytes
+  }
+
+  private static func checksum(of auth: AuthState) -> UInt32 { CRC32C.checksum(encoded(auth)) }
+
+  /// Takes in the record of users and roles, nil when there is none.
+  package mutating func addAuth(_ bytes: [UInt8]?) throws(DecodingFailure) {
+    guard let authChecksum else { return }
+    guard let bytes, CRC32C.checksum(bytes) == authChecksum else {
+      throw .malformed(offset: 0, "users and roles that fail their checksum")
+    }
+    var reader = ByteReader(bytes)
+    head.auth = try reader.readAuth()
+    try reader.finish()
+  }
+
+  /// Leaves out users and roles (`addAuth`). Throws `.unknownVersion` on a record of another format.
   package init(decoding bytes: [UInt8]) throws(DecodingFailure) {
     guard bytes.starts(with: Self.magic), bytes.count >= Self.magic.count + 8 else {
       throw .malformed(offset: 0, "not a state's head")
@@ -163,7 +193,9 @@ package struct MetaRecord: Hashable, Sendable {
     guard try trailer.readFixed(UInt32.self) == CRC32C.checksum(reader.bytes) else {
       throw .malformed(offset: bytes.count - 4, "a head that fails its checksum")
     }
-    guard version == StateFormat.version else { throw .unknownVersion(UInt64(version)) }
+    guard version == StateFormat.version || version == StateFormat.versionBeforeAuth else {
+      throw .unknownVersion(UInt64(version))
+    }
     transaction = try reader.readFixed()
     totals = StoredTotals()
     totals.archivedBytes = try Self.readSize(&reader)
@@ -173,6 +205,7 @@ package struct MetaRecord: Hashable, Sendable {
     totals.leases = try Self.readTally(&reader)
     totals.blocks = try Self.readTally(&reader)
     head = try Self.readHead(&reader)
+    if version != StateFormat.versionBeforeAuth { authChecksum = try reader.readFixed() }
     try reader.finish()
   }
 

@@ -55,17 +55,13 @@ struct StateReading {
 
   /// nil when there is none.
   static func readMeta(_ transaction: Transaction, of environment: Environment) throws(StorageError) -> MetaRecord? {
-    let bytes: [UInt8]?
-    do throws(LMDBFailure) {
-      bytes = try StateFormat.metaKey.withRawBytes { (key) throws(LMDBFailure) in
-        try transaction.get(.meta, key).map { [UInt8]($0) }
-      }
+    guard let bytes = try meta(StateFormat.metaKey, transaction, of: environment) else { return nil }
+    let auth = try meta(StateFormat.authKey, transaction, of: environment)
+    var record: MetaRecord
+    do throws(DecodingFailure) {
+      record = try MetaRecord(decoding: bytes)
+      try record.addAuth(auth)
     } catch {
-      throw environment.storageError(error)
-    }
-    guard let bytes else { return nil }
-    let record: MetaRecord
-    do { record = try MetaRecord(decoding: bytes) } catch {
       if case .unknownVersion(let version) = error {
         throw .otherVersion(path: environment.path, found: "\(version)", supported: "\(StateFormat.version)")
       }
@@ -77,6 +73,18 @@ struct StateReading {
         reason: "transaction \(transaction.id) leads to the head that transaction \(record.transaction) wrote")
     }
     return record
+  }
+
+  private static func meta(
+    _ key: [UInt8], _ transaction: Transaction, of environment: Environment
+  ) throws(StorageError) -> [UInt8]? {
+    do throws(LMDBFailure) {
+      return try key.withRawBytes { (key) throws(LMDBFailure) in
+        try transaction.get(.meta, key).map { [UInt8]($0) }
+      }
+    } catch {
+      throw environment.storageError(error)
+    }
   }
 
   /// Without a head nothing may be there.

@@ -87,8 +87,8 @@ package struct Gateway: Sendable {
         return nil
       }
     }
-    var context = LocalCall.Context(
-      metadata: GatewayMetadata.metadata(of: request), peerCommonName: request.peerCommonName, observer: observer)
+    // Without the certificate's name: as in etcd, that is a user only by gRPC.
+    var context = LocalCall.Context(metadata: GatewayMetadata.metadata(of: request), observer: observer)
     context.maxMessageBytes = limits.maxMessageBytes
     context.maxAnswerBytes = limits.maxGatewayAnswerBytes
     let (rpc, grpc, loop) = (method.rpc, grpc, output.eventLoop)

@@ -30,7 +30,7 @@ extension MemberCore {
       applied.stampTerm = entry.term
       results.removeAll(keepingCapacity: true)
       machine.apply(batch, index: entry.index, term: entry.term, results: &results, events: &events)
-      for command in batch.commands { note(command, machine, &hasChanged) }
+      for place in batch.commands.indices { note(batch.commands[place], results, at: place, machine, &hasChanged) }
       if !batch.origins.isEmpty { answerOwn(batch.origins, results) }
       if let own { answer(own, results) }
     }
@@ -61,9 +61,14 @@ extension MemberCore {
   }
 
   /// What an applied command means to the member itself.
-  private mutating func note(_ command: Command, _ machine: borrowing StateMachine, _ hasChanged: inout Bool) {
+  private mutating func note(
+    _ command: Command, _ results: [CommandResult], at place: Int, _ machine: borrowing StateMachine,
+    _ hasChanged: inout Bool
+  ) {
     switch command {
     case .tick: return
+    case .authored(_, let inner): return note(inner, results, at: place, machine, &hasChanged)
+    case .auth(let change): note(change, results[place])
     case .alarm(.deactivate, _): output.alarmIsSettled = true
     case .member:
       output.membersChanged = true
@@ -71,6 +76,20 @@ extension MemberCore {
     default: break
     }
     hasChanged = true
+  }
+
+  private mutating func note(_ change: AuthCommand, _ result: CommandResult) {
+    if case .refused = result { return }
+    if case .authenticate(let user, _, let prefix) = change {
+      guard !prefix.isEmpty else { return }
+      return output.tokenChanges.append(.issued(prefix: prefix, index: applied.index, user: user))
+    }
+    output.authChanged = true
+    switch change {
+    case .deleteUser(let user), .changePassword(let user, _): output.tokenChanges.append(.revoked(user: user))
+    case .disable: output.tokenChanges.append(.cleared)
+    default: break
+    }
   }
 
   private mutating func answer(_ flight: Flight, _ results: [CommandResult]) {
@@ -110,6 +129,8 @@ extension MemberCore {
     noteCheckpoint(of: machine)
     tail = LogTail(keptEntries: settings.keptEntries)
     output.membersChanged = true
+    output.authChanged = true
+    output.tokenChanges.append(.cleared)
     // Which of the entries that the state covers were this member's, nobody can tell any more.
     for index in inFlight.keys.filter({ $0 <= applied.index }).sorted() { giveUp(inFlight.removeValue(forKey: index)!) }
     for proposal in forwards.takeAll() { refuse(proposal, .timedOutByLeaderFailure) }

@@ -71,6 +71,10 @@ package struct MemberOutput: Sendable {
   package var alarmIsSettled = false
   /// Compaction has given something back.
   package var hasCompacted = false
+  /// Users, roles, or whether they count have changed with what was applied.
+  package var authChanged = false
+  /// What has become of tokens, in order.
+  package var tokenChanges: [TokenChange] = []
 
   package init() {}
 
@@ -84,7 +88,19 @@ package struct MemberOutput: Sendable {
     membersChanged = false
     alarmIsSettled = false
     hasCompacted = false
+    authChanged = false
+    tokenChanges.removeAll(keepingCapacity: true)
   }
+}
+
+/// Tokens are no part of the state: each member keeps those that the log tells it of, for as long as they are used.
+package enum TokenChange: Hashable, Sendable {
+  /// The user has proved who it is; the token is the prefix, a dot and the entry's index.
+  case issued(prefix: Bytes, index: LogIndex, user: Bytes)
+  /// The user is gone, or has another password.
+  case revoked(user: Bytes)
+  /// Users do not count any more, or a state has come from elsewhere.
+  case cleared
 }
 
 /// What is worth a line in the log, or a count.

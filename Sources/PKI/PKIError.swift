@@ -12,6 +12,8 @@ package enum PKIError: Error, Hashable, Sendable, CustomStringConvertible {
   case keyMismatch(certificate: String, key: String)
   case invalidName(String, reason: String)
   case invalidValidity(String)
+  /// A key that does not fit its use.
+  case invalidKey(String)
   /// libcrypto refused an operation that should always succeed.
   case library(operation: String, reason: String)
 
@@ -26,7 +28,7 @@ package enum PKIError: Error, Hashable, Sendable, CustomStringConvertible {
       "key \(path) is protected by a passphrase; store it without one, readable by its owner only"
     case .keyMismatch(let certificate, let key): "key \(key) does not belong to certificate \(certificate)"
     case .invalidName(let name, let reason): "name \"\(name)\" cannot be certified: \(reason)"
-    case .invalidValidity(let reason): reason
+    case .invalidValidity(let reason), .invalidKey(let reason): reason
     case .library(let operation, let reason): "cannot \(operation): \(reason)"
     }
   }

@@ -96,6 +96,15 @@ package enum Limits {
   package static let maxWatchInboxBytes = 16 * 1024 * 1024
   package static let maxWatchersPerStream = 10_000
 
+  // Users
+  /// Passwords that wait to be hashed; each takes tens of milliseconds.
+  package static let maxWaitingPasswords = 256
+  package static let maxTokenBytes = 16 * 1024
+  /// Signed tokens that are known without a look at their signature.
+  package static let maxKnownTokens = 4_096
+  /// Messages that a stream keeps while it waits to learn who its caller is.
+  package static let maxEarlyMessages = 1_000
+
   // HTTP and gRPC
   package static let maxHTTPBodyBytes = 8 * 1024 * 1024
   package static let maxConcurrentStreams = 1_000

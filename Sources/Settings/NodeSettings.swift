@@ -7,6 +7,8 @@ package struct NodeSettings: Sendable {
     package var keyFile: String
     /// Client certificates are demanded and must chain to this bundle; nil: none is asked for.
     package var trustedCAFile: String?
+    /// The common names of certificates are users, once users count.
+    package var namesAreUsers = false
     package var revocationListFile: String?
     /// A client's certificate must state one of these names; empty: none in particular.
     package var allowedHostnames: [String] = []
@@ -59,6 +61,7 @@ package struct NodeSettings: Sendable {
   package var logLevel: LogLevel
   package var tls: TLSChoices
   package var clientTLS: ClientTLS?
+  package var auth: Auth
   package var sidecar: Sidecar?
 
   package init(_ raw: RawSettings) throws(SettingsError) {
@@ -90,6 +93,7 @@ package struct NodeSettings: Sendable {
     }
     logLevel = level
     try Self.checkTiming(heartbeat: heartbeatIntervalMilliseconds, election: electionTimeoutMilliseconds)
+    auth = try Auth(values)
     clientTLS = try Self.clientTLS(values, listening: listenClientURLs)
     sidecar = try Self.sidecar(values, dataDirectory: dataDirectory)
   }
@@ -140,8 +144,8 @@ package struct NodeSettings: Sendable {
       throw SettingsError("--client-cert-allowed-hostname needs --client-cert-auth and --trusted-ca-file")
     }
     return ClientTLS(
-      certificateFile: certificate, keyFile: key, trustedCAFile: trusted, revocationListFile: revoked,
-      allowedHostnames: names)
+      certificateFile: certificate, keyFile: key, trustedCAFile: trusted,
+      namesAreUsers: values.flag("client-cert-auth"), revocationListFile: revoked, allowedHostnames: names)
   }
 
   private static func sidecar(_ values: SettingValues, dataDirectory: String) throws(SettingsError) -> Sidecar? {

@@ -1,6 +1,6 @@
 extension SettingDefinition {
   /// Every setting of `leasehold node`. etcd's come first, with etcd's names, defaults and meaning.
-  package static let node: [SettingDefinition] = member + clientTLS + peerTLS + sidecar + accepted
+  package static let node: [SettingDefinition] = member + auth + clientTLS + peerTLS + sidecar + accepted
 
   private static let member: [SettingDefinition] = [
     .init("name", .text, standard: "default", "Human-readable name for this member."),
@@ -69,10 +69,24 @@ extension SettingDefinition {
     .init("log-level", .text, standard: "info", "debug, info, warn, error, panic, fatal."),
   ]
 
+  private static let auth: [SettingDefinition] = [
+    .init(
+      "auth-token", .text, standard: "simple",
+      "How users are known after they have given their password: 'simple', or "
+        + "'jwt,pub-key=FILE,priv-key=FILE,sign-method=METHOD,ttl=10m' with RS256, PS256, ES256, HS256 (or 384, 512) or "
+        + "EdDSA."),
+    .init("auth-token-ttl", .integer, standard: "300", "Seconds for which a simple token counts that nobody uses."),
+    .init(
+      "bcrypt-cost", .integer, standard: "10",
+      "How slow passwords are to hash, 4 to 31: each step doubles it. The hash is scrypt, of about bcrypt's cost."),
+  ]
+
   private static let clientTLS: [SettingDefinition] = [
     .init("cert-file", .text, "Certificate of the client port (PEM, chain)."),
     .init("key-file", .text, "Key of the client port (PEM)."),
-    .init("client-cert-auth", .flag, "Require client certificates."),
+    .init(
+      "client-cert-auth", .flag,
+      "Require client certificates; once users count, a certificate's common name is its user."),
     .init("trusted-ca-file", .text, "CA bundle that client certificates must chain to (PEM)."),
     .init("client-crl-file", .text, "Revocation list for client certificates (PEM)."),
     .init(

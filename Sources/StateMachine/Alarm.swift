@@ -57,7 +57,8 @@ extension StateMachine {
       switch command {
       case .put, .delete, .transaction, .compact, .leaseGrant, .leaseRevoke, .leaseExpire, .grantAndTransact:
         return .corrupt
-      case .leaseRenew, .alarm, .member, .clusterVersion, .tick: return nil
+      case .leaseRenew, .alarm, .member, .clusterVersion, .auth, .tick: return nil
+      case .authored(_, let inner): return refusal(of: inner)
       }
     }
     guard isActive(.noSpace) else { return nil }
@@ -65,7 +66,9 @@ extension StateMachine {
     case .put, .leaseGrant: return .noSpace
     case .grantAndTransact(let grants, let request, _): return grants.isEmpty && !request.puts ? nil : .noSpace
     case .transaction(let request): return request.puts ? .noSpace : nil
-    case .delete, .compact, .leaseRevoke, .leaseRenew, .leaseExpire, .alarm, .member, .clusterVersion, .tick: return nil
+    case .authored(_, let inner): return refusal(of: inner)
+    case .delete, .compact, .leaseRevoke, .leaseRenew, .leaseExpire, .alarm, .member, .clusterVersion, .auth, .tick:
+      return nil
     }
   }
 }

@@ -21,6 +21,9 @@ package indirect enum Command: Hashable, Sendable {
   case alarm(AlarmAction, Alarm)
   case member(MemberChange)
   case clusterVersion(ClusterVersion)
+  case auth(AuthCommand)
+  /// Never has an author inside another.
+  case authored(Author, Command)
   /// Carries nothing but its stamp: persists the lease clock of an idle leader.
   case tick
 }
@@ -67,6 +70,9 @@ package enum CommandResult: Hashable, Sendable {
   /// All members after the change.
   case members([ClusterMember], revision: Int64)
   case clusterVersion(ClusterVersion, revision: Int64)
+  case authChanged(revision: Int64)
+  /// At this log index, under this revision of users and roles.
+  case authenticated(index: UInt64, authRevision: UInt64, revision: Int64)
   case ticked
   case refused(CommandError)
 }
@@ -78,6 +84,7 @@ package enum CommandError: Error, Hashable, Sendable {
   /// Above `Limits.maxLeaseTTLSeconds`. Also a TTL that is not positive, which no correct proposer sends.
   case leaseTTLTooLarge
   case member(MemberRefusal)
+  case auth(AuthError)
   /// An active no-space alarm forbids it.
   case noSpace
   /// An active corruption alarm forbids it.

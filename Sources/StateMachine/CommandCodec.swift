@@ -6,7 +6,7 @@ import Primitives
 //   version u8 · lease clock (signed varint, ms) · count · forwarded parts · count · commands
 //
 // A part is described in `ProposalOrigin`. A command is one tag byte and its fields (`RequestCodec` for those of the
-// keyspace, `ClusterCodec` for those of members). Tags are never reused; a change of any layout raises the version, and
+// keyspace, `ClusterCodec` for those of members, `AuthCodec` for those of users). Tags are never reused; a change of any layout raises the version, and
 // members write the version that the whole cluster can read.
 
 extension CommandBatch {
@@ -62,6 +62,8 @@ private enum CommandTag: UInt8 {
   case member = 12
   case clusterVersion = 13
   case grantTransactAndRevoke = 14
+  case auth = 15
+  case authored = 16
 }
 
 extension ByteWriter {
@@ -117,6 +119,13 @@ extension ByteWriter {
     case .clusterVersion(let version):
       writeTag(.clusterVersion)
       write(version)
+    case .auth(let command):
+      writeTag(.auth)
+      write(command)
+    case .authored(let author, let inner):
+      writeTag(.authored)
+      write(author)
+      write(inner)
     }
   }
 
@@ -173,7 +182,18 @@ extension ByteReader {
       return .alarm(action, try readAlarm())
     case .member: return .member(try readMemberChange())
     case .clusterVersion: return .clusterVersion(try readVersion())
+    case .auth: return .auth(try readAuthCommand())
+    case .authored: return try readAuthored()
     }
+  }
+
+  private mutating func readAuthored() throws(DecodingFailure) -> Command {
+    let author = try readAuthor()
+    let offset = offset
+    guard isAtEnd || bytes[position] != CommandTag.authored.rawValue else {
+      throw .malformed(offset: offset, "an author inside another")
+    }
+    return .authored(author, try readCommand())
   }
 
   package mutating func readAlarm() throws(DecodingFailure) -> Alarm {

@@ -11,8 +11,32 @@ extension Command {
       grants.count * 16 + request.approximateBytes + revokes.count * 9
     case .leaseRenew(let ids), .leaseExpire(let ids): 16 + ids.count * 9
     case .member(let change): change.approximateBytes
+    case .auth(let command): command.approximateBytes
+    case .authored(let author, let inner): author.approximateBytes + inner.approximateBytes
     case .compact, .leaseGrant, .leaseRevoke, .alarm, .clusterVersion, .tick: 24
     }
+  }
+}
+
+extension AuthCommand {
+  fileprivate var approximateBytes: Int {
+    switch self {
+    case .enable, .disable: 16
+    case .authenticate(let user, _, let prefix): 24 + user.count + prefix.count
+    case .addUser(let user): 24 + user.name.count + user.password.bytes.count
+    case .deleteUser(let name), .addRole(let name), .deleteRole(let name): 16 + name.count
+    case .changePassword(let user, let password): 16 + user.count + password.bytes.count
+    case .grantRole(let user, let role), .revokeRole(let user, let role): 16 + user.count + role.count
+    case .grantPermission(let role, let permission):
+      16 + role.count + permission.key.count + permission.rangeEnd.count
+    case .revokePermission(let role, let key, let rangeEnd): 16 + role.count + key.count + rangeEnd.count
+    }
+  }
+}
+
+extension Author {
+  fileprivate var approximateBytes: Int {
+    if case .user(let stamp) = self { stamp.user.count + 8 } else { 8 }
   }
 }
 

@@ -17,10 +17,12 @@ package struct StateHead: Hashable, Sendable {
   package var alarms: [Alarm]
   package var cluster: ClusterState
   package var hash: StateHash
+  package var auth: AuthState
 
   package init(
     appliedIndex: UInt64, appliedTerm: UInt64, clock: LeaseClock, revision: Int64, compactedRevision: Int64,
-    keyCount: Int, leaseCount: Int, nextOrdinal: UInt64, alarms: [Alarm], cluster: ClusterState, hash: StateHash
+    keyCount: Int, leaseCount: Int, nextOrdinal: UInt64, alarms: [Alarm], cluster: ClusterState, hash: StateHash,
+    auth: AuthState = AuthState()
   ) {
     self.appliedIndex = appliedIndex
     self.appliedTerm = appliedTerm
@@ -33,6 +35,7 @@ package struct StateHead: Hashable, Sendable {
     self.alarms = alarms
     self.cluster = cluster
     self.hash = hash
+    self.auth = auth
   }
 }
 
@@ -86,7 +89,8 @@ extension StateMachine {
     let head = StateHead(
       appliedIndex: appliedIndex, appliedTerm: appliedTerm, clock: clock, revision: keyspace.revision,
       compactedRevision: keyspace.compactedRevision, keyCount: keyspace.keyCount, leaseCount: leases.count,
-      nextOrdinal: keyspace.nextOrdinal, alarms: alarms, cluster: cluster, hash: hash)
+      nextOrdinal: keyspace.nextOrdinal, alarms: alarms, cluster: cluster, hash: hash,
+      auth: auth)
     let changes = StateChanges(head: head, keyspace: keyspace, leaseLog: leaseChanges)
     leaseChanges = ChunkedArray()
     return changes

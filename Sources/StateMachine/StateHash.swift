@@ -117,6 +117,9 @@ extension StateMachine {
     hash.mix(cluster.version)
     for member in cluster.members { hash.mix(member) }
     hash.mix(cluster.membershipBytes)
+    var users = ByteWriter(reserving: 256)
+    users.write(auth)
+    hash.mix(users.bytes)
     let revision = keyspace.revision
     do throws(KeyspaceError) { hash.mix(UInt64(try keyspace.hash(at: revision))) } catch {
       preconditionFailure("no hash at the current revision: \(error)")

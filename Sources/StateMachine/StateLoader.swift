@@ -92,6 +92,7 @@ package struct StateLoader: Sendable {
     machine.alarms = head.alarms
     machine.cluster = head.cluster
     machine.hash = head.hash
+    machine.auth = head.auth
     machine.recordsChanges = true
     return machine
   }

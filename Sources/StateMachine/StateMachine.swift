@@ -18,6 +18,7 @@ package struct StateMachine: Sendable {
   package internal(set) var alarms: [Alarm] = []
   package internal(set) var cluster = ClusterState()
   package internal(set) var hash = StateHash()
+  package internal(set) var auth = AuthState()
   var attachments = LeaseAttachments()
 
   /// What has happened to leases since the last cut; noted only for those who cut (`recordChanges`).
@@ -58,6 +59,12 @@ package struct StateMachine: Sendable {
   }
 
   private mutating func apply(_ command: Command, events: inout [KeyspaceEvent]) -> CommandResult {
+    if auth.isEnabled, let refusal = refusalByUsers(of: command) { return .refused(.auth(refusal)) }
+    return perform(command, events: &events)
+  }
+
+  /// As if users did not count.
+  private mutating func perform(_ command: Command, events: inout [KeyspaceEvent]) -> CommandResult {
     do throws(CommandError) {
       if let refusal = refusal(of: command) { throw refusal }
       switch command {
@@ -74,6 +81,8 @@ package struct StateMachine: Sendable {
       case .alarm(let action, let alarm): return self.alarm(action, alarm)
       case .member(let change): return try self.change(change)
       case .clusterVersion(let version): return raiseVersion(to: version)
+      case .auth(let command): return try change(command)
+      case .authored(_, let inner): return perform(inner, events: &events)
       case .tick: return .ticked
       }
     } catch {

@@ -9,9 +9,10 @@ import Primitives
 //
 // The payloads, one behind the other:
 //
-//   applied index u64 · applied term u64 · lease clock i64 (ms) · alarms · cluster · hash · leases · keyspace
+//   applied index u64 · applied term u64 · lease clock i64 (ms) · alarms · cluster · hash · auth · leases ·
+//   keyspace
 //   alarms: count · (member u64 · kind u8) each, rising
-//   cluster, hash: see `ClusterCodec`
+//   cluster, hash: see `ClusterCodec`; auth: see `AuthCodec`, absent in version 3
 //
 // Fixed integers are little-endian; the checksum covers everything before it. Which key hangs on which lease is not
 // written: every key names its lease. A frame ends between two leases or versions, so a reader holds one frame and no
@@ -19,7 +20,9 @@ import Primitives
 
 enum SnapshotFormat {
   static let magic: [UInt8] = Array("LHSM".utf8)
-  static let version: UInt8 = 3
+  static let version: UInt8 = 4
+  /// Without users and roles.
+  static let versionBeforeAuth: UInt8 = 3
   static let headBytes = magic.count + 1
   /// A frame is complete when it has reached this size.
   static let frameBytes = 64 * 1024

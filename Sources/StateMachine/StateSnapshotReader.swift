@@ -24,6 +24,7 @@ package struct StateSnapshotReader: Sendable {
   /// Bytes taken in before `pending`, for messages.
   private var offset = 0
 
+  private var version = SnapshotFormat.version
   private var isHeadRead = false
   private var leases = LeaseDecoder()
   private var keyspace = KeyspaceDecoder()
@@ -88,8 +89,10 @@ package struct StateSnapshotReader: Sendable {
       for expected in SnapshotFormat.magic {
         guard try reader.readByte() == expected else { throw .malformed(offset: 0, "no state snapshot") }
       }
-      let version = try reader.readByte()
-      guard version == SnapshotFormat.version else { throw .unknownVersion(UInt64(version)) }
+      version = try reader.readByte()
+      guard version == SnapshotFormat.version || version == SnapshotFormat.versionBeforeAuth else {
+        throw .unknownVersion(UInt64(version))
+      }
       return .length
     case .length:
       let length = Int(try reader.readFixed(UInt32.self))
@@ -131,6 +134,7 @@ package struct StateSnapshotReader: Sendable {
     }
     machine.cluster = try reader.readCluster()
     machine.hash = try reader.readHash()
+    if version != SnapshotFormat.versionBeforeAuth { machine.auth = try reader.readAuth() }
   }
 
   private mutating func readLeases(from reader: inout ByteReader) throws(DecodingFailure) {

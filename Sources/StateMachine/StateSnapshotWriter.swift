@@ -14,6 +14,7 @@ package struct StateSnapshotWriter: Sendable {
   private let alarms: [Alarm]
   private let cluster: ClusterState
   private let hash: StateHash
+  private let auth: AuthState
   private var leases: LeaseEncoder
   private var keyspace: KeyspaceEncoder
 
@@ -31,6 +32,7 @@ package struct StateSnapshotWriter: Sendable {
     alarms = machine.alarms
     cluster = machine.cluster
     hash = machine.hash
+    auth = machine.auth
     leases = LeaseEncoder(machine.leases)
     keyspace = KeyspaceEncoder(machine.keyspace)
     framed = SnapshotFormat.magic + [SnapshotFormat.version]
@@ -91,5 +93,6 @@ package struct StateSnapshotWriter: Sendable {
     for alarm in alarms { payload.write(alarm) }
     payload.write(cluster)
     payload.write(hash)
+    payload.write(auth)
   }
 }

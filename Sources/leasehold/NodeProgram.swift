@@ -19,6 +19,7 @@ struct NodeProgram {
 
   func run() async throws {
     let tls = try ClientTLS.load(settings.clientTLS, settings.tls)
+    let auth = try Credentials.load(settings)
     try checkCluster()
     let host = try SidecarHost.checked(settings.sidecar)
     let group = MultiThreadedEventLoopGroup.singleton
@@ -42,7 +43,7 @@ struct NodeProgram {
       if settings.cluster.listenPeerURLs.isEmpty, node.members.count > 1 {
         logger.error("the cluster has other members, but --listen-peer-urls is not given: they cannot reach this one")
       }
-      try await serveClients(node, peers, on: server, tls: tls)
+      try await serveClients(node, peers, on: server, tls: tls, auth)
       starting = startSidecar(host, node, server, on: group.any(), termination)
       await termination.signalled()
       logger.info("stopping")
@@ -107,13 +108,14 @@ struct NodeProgram {
     configuration.unsafeNoFsync = settings.unsafeNoFsync
     configuration.preVote = settings.preVote
     configuration.autoCompaction = settings.autoCompaction
+    configuration.authTokenTTLSeconds = settings.auth.tokenTTLSeconds
     configuration.quotaBackendBytes = settings.quotaBackendBytes
     configuration.disarmsAlarmsByHand = settings.disarmsAlarmsByHand
     return configuration
   }
 
   private func serveClients(
-    _ node: Node, _ peers: PeerTransport?, on server: WireServer, tls: TLSSettings?
+    _ node: Node, _ peers: PeerTransport?, on server: WireServer, tls: TLSSettings?, _ auth: AuthSettings
   ) async throws {
     var etcd = EtcdSettings()
     etcd.maxRequestBytes = settings.maxRequestBytes
@@ -122,6 +124,7 @@ struct NodeProgram {
     etcd.electionTimeoutMilliseconds = node.configuration.electionTimeoutMilliseconds
     etcd.watchProgressInterval = .milliseconds(settings.watchProgressIntervalMilliseconds)
     etcd.serverVersion = Version.etcdServer
+    etcd.auth = auth
     let metrics = EtcdMetrics()
     node.observe(with: metrics)
     peers?.observe(in: metrics.registry, memberID: node.identity.memberID)

@@ -141,6 +141,18 @@ import Testing
     #expect(throws: DecodingFailure.unknownVersion(1)) { try MetaRecord(decoding: sealed) }
   }
 
+  /// What a member of the format before users has stored opens, with none.
+  @Test func aHeadFromBeforeThereWereUsersIsRead() throws {
+    var old = Self.head.encoded()
+    old[4] = 2
+    old.removeLast(8)
+    withUnsafeBytes(of: CRC32C.checksum(old).littleEndian) { old += $0 }
+    var record = try MetaRecord(decoding: old)
+    #expect(record.authChecksum == nil)
+    try record.addAuth(nil)
+    #expect(record.head == Self.head.head && record.head.auth == AuthState())
+  }
+
   private static let totals: StoredTotals = {
     var totals = StoredTotals()
     totals.versions = .init(count: 1, sum: 2)

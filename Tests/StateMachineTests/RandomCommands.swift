@@ -91,7 +91,49 @@ struct RandomCommands {
   }
 
   mutating func command() -> Command {
-    switch Int.random(in: 0..<13, using: &random) {
+    switch Int.random(in: 0..<17, using: &random) {
+    case 13, 14: .auth(authCommand())
+    case 15, 16: authored()
+    case let kind: command(ofKind: kind)
+    }
+  }
+
+  mutating func authored() -> Command {
+    let author: Author =
+      switch Int.random(in: 0..<3, using: &random) {
+      case 0: .user(AuthStamp(user: bytes(), revision: random.next()))
+      case 1: .judged(authRevision: random.next())
+      default: .member
+      }
+    return .authored(author, command(ofKind: Int.random(in: 0..<13, using: &random)))
+  }
+
+  mutating func authCommand() -> AuthCommand {
+    switch Int.random(in: 0..<12, using: &random) {
+    case 0: .enable
+    case 1: .disable
+    case 2: .authenticate(user: bytes(), authRevision: random.next(), tokenPrefix: bytes())
+    case 3:
+      .addUser(
+        AuthUser(
+          name: bytes(), password: StoredPassword(bytes().array), isWithoutPassword: flag(),
+          roles: several(upTo: 3) { $0.bytes() }))
+    case 4: .deleteUser(bytes())
+    case 5: .changePassword(user: bytes(), StoredPassword(bytes().array))
+    case 6: .grantRole(user: bytes(), role: bytes())
+    case 7: .revokeRole(user: bytes(), role: bytes())
+    case 8: .addRole(bytes())
+    case 9: .deleteRole(bytes())
+    case 10:
+      .grantPermission(
+        role: bytes(),
+        AuthPermission(AuthPermission.Kind.allCases.randomElement(using: &random)!, key: bytes(), rangeEnd: bytes()))
+    default: .revokePermission(role: bytes(), key: bytes(), rangeEnd: bytes())
+    }
+  }
+
+  private mutating func command(ofKind kind: Int) -> Command {
+    switch kind {
     case 0: .put(put())
     case 1: .delete(delete())
     case 2: .transaction(transaction(depth: 3))

@@ -11,11 +11,11 @@ struct ClusterService<Node: NodeHandle>: Sendable {
   init(_ context: ServiceContext<Node>) { self.context = context }
 
   func register(into registry: inout GRPCRegistry) {
-    registry.serve("/etcdserverpb.Cluster/MemberList", context, list)
-    registry.serve("/etcdserverpb.Cluster/MemberAdd", context, add)
-    registry.serve("/etcdserverpb.Cluster/MemberRemove", context, remove)
-    registry.serve("/etcdserverpb.Cluster/MemberUpdate", context, update)
-    registry.serve("/etcdserverpb.Cluster/MemberPromote", context, promote)
+    registry.serve("/etcdserverpb.Cluster/MemberList", context, access: .user, list)
+    registry.serve("/etcdserverpb.Cluster/MemberAdd", context, access: .open, add)
+    registry.serve("/etcdserverpb.Cluster/MemberRemove", context, access: .root, remove)
+    registry.serve("/etcdserverpb.Cluster/MemberUpdate", context, access: .root, update)
+    registry.serve("/etcdserverpb.Cluster/MemberPromote", context, access: .root, promote)
   }
 
   /// Membership is not of the keyspace: no revision.
@@ -30,7 +30,7 @@ struct ClusterService<Node: NodeHandle>: Sendable {
       return response
     }
     if request.linearizable {
-      context.afterBarrier(reply, answer)
+      context.afterBarrier(reply, access: .user, answer)
     } else {
       reply.answer(answer)
     }
@@ -88,10 +88,12 @@ struct ClusterService<Node: NodeHandle>: Sendable {
   private func change<Response>(
     _ change: MemberChange, _ reply: UnaryReply<Response>, _ respond: @escaping @Sendable ([EtcdMember]) -> Response
   ) {
-    context.node.changeMembership(change, on: reply.call.eventLoop) { outcome in
-      switch outcome {
-      case .success(let members): reply.succeed(respond(members.map(\.etcdMember)))
-      case .failure(let error): reply.fail(EtcdErrors.status(for: error))
+    context.afterRootCheck(reply.call) { _ in
+      context.node.changeMembership(change, on: reply.call.eventLoop) { outcome in
+        switch outcome {
+        case .success(let members): reply.succeed(respond(members.map(\.etcdMember)))
+        case .failure(let error): reply.fail(EtcdErrors.status(for: error))
+        }
       }
     }
   }

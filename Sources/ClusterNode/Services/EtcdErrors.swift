@@ -65,6 +65,12 @@ package enum EtcdErrors {
   package static let invalidAuthManagement = error(.invalidArgument, "invalid auth management")
   package static let authRevisionOld = error(.invalidArgument, "revision of auth store is old")
 
+  /// Without a code of their own in etcd.
+  package static let passwordForNoPasswordUser = GRPCStatus(
+    .unknown, "auth: authentication failed, password was given for no password user")
+  package static let signingImpossible = GRPCStatus(
+    .unknown, "auth: token signing attempted with verify-only key")
+
   // The cluster
   package static let tooManyRequests = error(.resourceExhausted, "too many requests")
   package static let noLeader = error(.unavailable, "no leader")
@@ -136,8 +142,29 @@ package enum EtcdErrors {
     case .leaseExists: leaseExists
     case .leaseTTLTooLarge: leaseTTLTooLarge
     case .member(let refusal): status(for: refusal)
+    case .auth(let error): status(for: error)
     case .noSpace: noSpace
     case .corrupt: corrupt
+    }
+  }
+
+  package static func status(for error: AuthError) -> GRPCStatus {
+    switch error {
+    case .rootUserMissing: rootUserMissing
+    case .rootRoleMissing: rootRoleMissing
+    case .userExists: userExists
+    case .userEmpty: userEmpty
+    case .userNotFound: userNotFound
+    case .roleExists: roleExists
+    case .roleEmpty: roleEmpty
+    case .roleNotFound: roleNotFound
+    case .authenticationFailed: authenticationFailed
+    case .permissionDenied: permissionDenied
+    case .roleNotGranted: roleNotGranted
+    case .permissionNotGranted: permissionNotGranted
+    case .notEnabled: authenticationNotEnabled
+    case .revisionOld: authRevisionOld
+    case .invalidManagement: invalidAuthManagement
     }
   }
 
@@ -176,4 +203,9 @@ package enum WatchCancelReason {
   package static let emptyRange = "mvcc: watcher range is empty"
   package static let duplicateID = "mvcc: duplicate watch ID provided on the WatchStream"
   package static let tooManyWatches = "etcdserver: too many watches on one stream"
+
+  /// A status as grpc-go prints an error.
+  static func status(_ status: GRPCStatus) -> String {
+    "rpc error: code = \(status.code.name) desc = \(status.message)"
+  }
 }

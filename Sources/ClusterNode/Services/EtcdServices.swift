@@ -18,6 +18,7 @@ package struct EtcdSettings: Sendable {
   /// Plain numbers: clients parse them, and compare them with the versions that brought a feature.
   package var serverVersion = "3.5.21"
   package var clusterVersion = "3.5.0"
+  package var auth = AuthSettings()
 
   package init() {}
 }
@@ -32,7 +33,7 @@ package enum EtcdServices {
     registerAll(into: &registry, ServiceContext(node: node, settings: settings, metrics: metrics))
   }
 
-  /// Registers KV, Watch, Lease, Cluster, Maintenance, v3lock, v3election, grpc.health.v1 and our own lease service.
+  /// Registers KV, Watch, Lease, Cluster, Maintenance, Auth, v3lock, v3election, grpc.health.v1 and our own lease service.
   package static func register(
     into registry: inout GRPCRegistry, node: some NodeHandle, settings: EtcdSettings, metrics: EtcdMetrics
   ) {
@@ -46,6 +47,7 @@ package enum EtcdServices {
     registerWatch(into: &registry, context)
     ClusterService(context).register(into: &registry)
     MaintenanceService(context).register(into: &registry)
+    AuthService(context).register(into: &registry)
     // These call the methods above.
     LockService.register(into: &registry, context)
     ElectionService(context, inner: registry).register(into: &registry)

@@ -16,11 +16,11 @@ struct KVService<Node: NodeHandle>: Sendable {
   }
 
   func register(into registry: inout GRPCRegistry) {
-    registry.serve("/etcdserverpb.KV/Range", context, onLearners: true, range)
-    registry.serve("/etcdserverpb.KV/Put", context, put)
-    registry.serve("/etcdserverpb.KV/DeleteRange", context, deleteRange)
-    registry.serve("/etcdserverpb.KV/Txn", context, transact)
-    registry.serve("/etcdserverpb.KV/Compact", context, compact)
+    registry.serve("/etcdserverpb.KV/Range", context, onLearners: true, access: .open, range)
+    registry.serve("/etcdserverpb.KV/Put", context, access: .open, put)
+    registry.serve("/etcdserverpb.KV/DeleteRange", context, access: .open, deleteRange)
+    registry.serve("/etcdserverpb.KV/Txn", context, access: .open, transact)
+    registry.serve("/etcdserverpb.KV/Compact", context, access: .open, compact)
   }
 
   // MARK: Ranges
@@ -43,10 +43,18 @@ struct KVService<Node: NodeHandle>: Sendable {
   }
 
   private func answer(_ query: RangeQuery, _ call: UnaryCall) {
+    do throws(GRPCStatus) {
+      try context.authorize(call.caller) { (auth, caller) throws(AuthError) in
+        try auth.check(caller, .read, query.range)
+      }
+    } catch {
+      return call.fail(error)
+    }
     switch reader.read(query) {
     case .done(.success(let result)):
       context.metrics.ranges.add()
       do throws(GRPCStatus) {
+        try context.confirm(call.caller)
         call.succeed(try RangePayload(result, header: context.answerHeader(revision: result.revision)))
       } catch {
         call.fail(error)
@@ -56,6 +64,7 @@ struct KVService<Node: NodeHandle>: Sendable {
       RangeScan.run(call) { [context] () throws(GRPCStatus) in
         let header = context.answerHeader(revision: keyspace.revision)
         let payload = try RangeScan.read(query, in: keyspace, header: header)
+        try context.confirm(call.caller)
         context.metrics.ranges.add()
         return payload
       }
@@ -130,16 +139,28 @@ struct KVService<Node: NodeHandle>: Sendable {
   }
 
   private func answer(_ transaction: TransactionRequest, _ call: UnaryCall) {
+    do throws(GRPCStatus) {
+      try context.authorize(
+        call.caller,
+        state: { (machine, caller) throws(AuthError) in
+          try machine.check(transaction, by: caller)
+        })
+    } catch {
+      return call.fail(error)
+    }
     let (keyspace, isShort) = reader.prepare(transaction)
     let work: @Sendable () throws(GRPCStatus) -> RangePayload = { [context] () throws(GRPCStatus) in
+      let payload: RangePayload
       do throws(KeyspaceError) {
         let result = try keyspace.answer(transaction)
         context.metrics.transactions.add()
         let header = context.answerHeader(revision: keyspace.revision)
-        return .whole(TransactionAnswer(header: header, result: result).wireBuffer)
+        payload = .whole(TransactionAnswer(header: header, result: result).wireBuffer)
       } catch {
         throw EtcdErrors.status(for: error)
       }
+      try context.confirm(call.caller)
+      return payload
     }
     guard isShort else { return RangeScan.run(call, work) }
     do throws(GRPCStatus) { call.succeed(try work()) } catch { call.fail(error) }

@@ -11,10 +11,10 @@ struct LeaseService<Node: NodeHandle>: Sendable {
   init(_ context: ServiceContext<Node>) { self.context = context }
 
   func register(into registry: inout GRPCRegistry) {
-    registry.serve("/etcdserverpb.Lease/LeaseGrant", context, grant)
-    registry.serve("/etcdserverpb.Lease/LeaseRevoke", context, revoke)
-    registry.serve("/etcdserverpb.Lease/LeaseTimeToLive", context, timeToLive)
-    registry.serve("/etcdserverpb.Lease/LeaseLeases", context, leases)
+    registry.serve("/etcdserverpb.Lease/LeaseGrant", context, access: .open, grant)
+    registry.serve("/etcdserverpb.Lease/LeaseRevoke", context, access: .user, revoke)
+    registry.serve("/etcdserverpb.Lease/LeaseTimeToLive", context, access: .user, timeToLive)
+    registry.serve("/etcdserverpb.Lease/LeaseLeases", context, access: .open, leases)
     let renewals = LeaseRenewalBatches(context)
     registry.register("/etcdserverpb.Lease/LeaseKeepAlive", kind: .bidiStream) { call in
       LeaseKeepAliveStream(call, context, renewals.batch(on: call.eventLoop))
@@ -57,7 +57,14 @@ struct LeaseService<Node: NodeHandle>: Sendable {
   /// A lease that is not there is no error: its TTL is -1.
   @Sendable
   private func timeToLive(_ request: EtcdLeaseTimeToLiveRequest, _ reply: UnaryReply<EtcdLeaseTimeToLiveResponse>) {
-    context.afterBarrier(reply) { () throws(GRPCStatus) in
+    context.afterBarrier(reply, access: .user) { () throws(GRPCStatus) in
+      if request.keys {
+        try context.authorize(
+          reply.call.caller,
+          state: { (machine, caller) throws(AuthError) in
+            try machine.checkKeys(of: request.id, .read, by: caller)
+          })
+      }
       let clock = context.node.leaseClock
       var response = EtcdLeaseTimeToLiveResponse()
       response.id = request.id
@@ -73,14 +80,17 @@ struct LeaseService<Node: NodeHandle>: Sendable {
       }
       response.keys = keys.map(\.data)
       response.header = context.header(revision: revision)
+      if request.keys { try context.confirm(reply.call.caller) }
       return response
     }
   }
 
-  /// The leases in the order in which they run out, as etcd lists them.
+  /// The leases in the order in which they run out, as etcd lists them; only for somebody who may read every key on
+  /// them.
   @Sendable
   private func leases(_ request: EtcdLeaseLeasesRequest, _ reply: UnaryReply<EtcdLeaseLeasesResponse>) {
     context.afterBarrier(reply) { () throws(GRPCStatus) in
+      try checkLeases(for: reply.call.caller)
       var response = EtcdLeaseLeasesResponse()
       response.header = context.headerNow()
       response.leases = leasesByDeadline().map { id in
@@ -88,19 +98,37 @@ struct LeaseService<Node: NodeHandle>: Sendable {
         status.id = id
         return status
       }
+      try context.confirm(reply.call.caller)
       return response
     }
   }
 
+  private func checkLeases(for caller: Caller) throws(GRPCStatus) {
+    guard context.node.auth.isEnabled else { return }
+    try context.authorize(caller, .user)
+    if context.node.auth.state.isRoot(try context.stamp(of: caller)) { return }
+    let ids = context.node.read { $0.leases.ids }
+    for start in stride(from: 0, to: ids.count, by: Self.pageLeases) {
+      try context.authorize(
+        caller,
+        state: { (machine, stamp) throws(AuthError) in
+          for id in ids[start..<min(start + Self.pageLeases, ids.count)] {
+            try machine.checkKeys(of: id, .read, by: stamp)
+          }
+        })
+    }
+  }
+
+  private static var pageLeases: Int { 10_000 }
+
   /// Deadlines are read in pages; a lease that went away meanwhile is left out.
   private func leasesByDeadline() -> [LeaseID] {
-    let pageLeases = 10_000
     let ids = context.node.read { $0.leases.ids }
     var dated: [(deadline: LeaseClock, id: LeaseID)] = []
     dated.reserveCapacity(ids.count)
     var next = 0
     while next < ids.count {
-      let page = ids[next..<min(next + pageLeases, ids.count)]
+      let page = ids[next..<min(next + Self.pageLeases, ids.count)]
       context.node.read { state in
         for id in page {
           if let deadline = state.leases.deadline(of: id) { dated.append((deadline, id)) }

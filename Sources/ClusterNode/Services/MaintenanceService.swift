@@ -11,13 +11,13 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
   init(_ context: ServiceContext<Node>) { self.context = context }
 
   func register(into registry: inout GRPCRegistry) {
-    registry.serve("/etcdserverpb.Maintenance/Status", context, onLearners: true, status)
-    registry.serve("/etcdserverpb.Maintenance/Alarm", context, alarm)
-    registry.serve("/etcdserverpb.Maintenance/Hash", context, hash)
-    registry.serve("/etcdserverpb.Maintenance/HashKV", context, hashKV)
-    registry.serve("/etcdserverpb.Maintenance/Defragment", context, defragment)
-    registry.serve("/etcdserverpb.Maintenance/MoveLeader", context, moveLeader)
-    registry.serve("/etcdserverpb.Maintenance/Downgrade", context, downgrade)
+    registry.serve("/etcdserverpb.Maintenance/Status", context, onLearners: true, access: .user, status)
+    registry.serve("/etcdserverpb.Maintenance/Alarm", context, access: .user, alarm)
+    registry.serve("/etcdserverpb.Maintenance/Hash", context, access: .root, hash)
+    registry.serve("/etcdserverpb.Maintenance/HashKV", context, access: .root, hashKV)
+    registry.serve("/etcdserverpb.Maintenance/Defragment", context, access: .root, defragment)
+    registry.serve("/etcdserverpb.Maintenance/MoveLeader", context, access: .root, moveLeader)
+    registry.serve("/etcdserverpb.Maintenance/Downgrade", context, access: .user, downgrade)
     let context = context
     registry.register("/etcdserverpb.Maintenance/Snapshot", kind: .serverStream) { call in
       SnapshotDownload(call, context)
@@ -58,14 +58,18 @@ struct MaintenanceService<Node: NodeHandle>: Sendable {
     // No alarm is of no kind: nothing to raise, nothing to disarm.
     case .none, .UNRECOGNIZED: return reply.succeed(answer([], revision: context.revision))
     }
-    context.propose(.alarm(action, Alarm(memberID: request.memberID, kind: kind)), reply) { result in
-      guard case .alarms(let alarms, let revision) = result else { preconditionFailure("an alarm came to \(result)") }
-      return answer(alarms, revision: revision)
+    context.afterRootCheck(reply.call) { call in
+      context.propose(
+        .alarm(action, Alarm(memberID: request.memberID, kind: kind)), UnaryReply<EtcdAlarmResponse>(call: call)
+      ) { result in
+        guard case .alarms(let alarms, let revision) = result else { preconditionFailure("an alarm came to \(result)") }
+        return answer(alarms, revision: revision)
+      }
     }
   }
 
   private func listAlarms(_ request: EtcdAlarmRequest, _ reply: UnaryReply<EtcdAlarmResponse>) {
-    context.afterBarrier(reply) { () throws(GRPCStatus) in
+    context.afterBarrier(reply, access: .user) { () throws(GRPCStatus) in
       let (alarms, revision) = context.node.read { ($0.alarms, $0.keyspace.revision) }
       return answer(
         alarms.filter { request.alarm == .none || $0.kind.etcdType == request.alarm }, revision: revision)

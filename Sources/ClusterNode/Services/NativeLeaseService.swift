@@ -13,10 +13,10 @@ struct NativeLeaseService<Node: NodeHandle>: Sendable {
   init(_ context: ServiceContext<Node>) { self.context = context }
 
   func register(into registry: inout GRPCRegistry) {
-    registry.serve("/leaseholdpb.Leases/Grant", context, grant)
-    registry.serve("/leaseholdpb.Leases/GrantAndPut", context, grantAndPut)
-    registry.serve("/leaseholdpb.Leases/Renew", context, renew)
-    registry.serve("/leaseholdpb.Leases/TimeToLive", context, timeToLive)
+    registry.serve("/leaseholdpb.Leases/Grant", context, access: .open, grant)
+    registry.serve("/leaseholdpb.Leases/GrantAndPut", context, access: .open, grantAndPut)
+    registry.serve("/leaseholdpb.Leases/Renew", context, access: .open, renew)
+    registry.serve("/leaseholdpb.Leases/TimeToLive", context, access: .user, timeToLive)
   }
 
   // MARK: Grants
@@ -140,6 +140,7 @@ struct NativeLeaseService<Node: NodeHandle>: Sendable {
       return
     }
     propose([.leaseRenew(ids: request.ids)], reply) { results throws(GRPCStatus) in
+      if case .refused(let error)? = results.first { throw EtcdErrors.status(for: error) }
       guard case .leasesRenewed(let ttls, let revision)? = results.first else {
         preconditionFailure("a renewal came to \(results)")
       }
@@ -159,7 +160,7 @@ struct NativeLeaseService<Node: NodeHandle>: Sendable {
       reply.fail(error)
       return
     }
-    context.afterBarrier(reply) { () throws(GRPCStatus) in
+    context.afterBarrier(reply, access: .user) { () throws(GRPCStatus) in
       let clock = context.node.leaseClock
       var response = NativeTimeToLiveResponse()
       response.remainingMs.reserveCapacity(request.ids.count)
@@ -181,13 +182,15 @@ struct NativeLeaseService<Node: NodeHandle>: Sendable {
     _ commands: [Command], _ reply: UnaryReply<Response>,
     _ respond: @escaping @Sendable ([CommandResult]) throws(GRPCStatus) -> Response
   ) {
-    context.node.propose(commands, on: reply.call.eventLoop) { outcome in
-      reply.answer { () throws(GRPCStatus) in
-        switch outcome {
-        case .failure(let error):
-          context.metrics.proposalsFailed.add()
-          throw EtcdErrors.status(for: error)
-        case .success(let results): return try respond(results)
+    context.authored(commands, reply.call) { commands in
+      context.node.propose(commands, on: reply.call.eventLoop) { outcome in
+        reply.answer { () throws(GRPCStatus) in
+          switch outcome {
+          case .failure(let error):
+            context.metrics.proposalsFailed.add()
+            throw EtcdErrors.status(for: error)
+          case .success(let results): return try respond(results)
+          }
         }
       }
     }

@@ -36,6 +36,13 @@ final class SnapshotDownload<Node: NodeHandle>: GRPCHandler {
       finish(EtcdErrors.undecodable(error, streaming: true))
       return
     }
+    let bound = NIOLoopBound(self, eventLoop: call.eventLoop)
+    context.identify(UnaryCall(call, requestBytes: message.readableBytes)) { bound.value.begin(for: $0.caller) }
+  }
+
+  private func begin(for caller: Caller) {
+    guard !isOver else { return }
+    do throws(GRPCStatus) { try context.authorize(caller, .root) } catch { return finish(error) }
     let machine = context.node.read { copy($0) }
     expectedBytes = UInt64(machine.quotaBytes)
     body = SnapshotBody(machine)

@@ -10,11 +10,16 @@ struct UnaryCall: @unchecked Sendable {
   private let call: any GRPCCall
   /// Size of the request as it came.
   let requestBytes: Int
+  /// Known when the method is called.
+  var caller = Caller.anyone
 
   init(_ call: any GRPCCall, requestBytes: Int) {
     self.call = call
     self.requestBytes = requestBytes
   }
+
+  /// See `ServiceContext.caller(of:)`.
+  func caller(in context: ServiceContext<some NodeHandle>) -> Caller? { context.caller(of: call) }
 
   var eventLoop: any EventLoop { call.eventLoop }
 
@@ -50,30 +55,45 @@ struct UnaryReply<Response: Message>: Sendable {
 extension GRPCRegistry {
   /// Registers a unary method: refuses what cannot be served, and leaves the rest to `serve`, whose error is that the
   /// request cannot be decoded.
-  /// - Parameter onLearners: a learner serves the method, too, or some of its requests.
+  /// - Parameters:
+  ///   - onLearners: a learner serves the method, too, or some of its requests.
+  ///   - access: what is asked of the caller before `serve`, while users count. Whoever says `.open` sees to it that
+  ///     the request itself is judged, here or where it is applied.
   mutating func serve<Failure: Error>(
-    _ path: String, _ context: ServiceContext<some NodeHandle>, onLearners: Bool = false,
+    _ path: String, _ context: ServiceContext<some NodeHandle>, onLearners: Bool = false, access: Access = .root,
     _ serve: @escaping @Sendable (ByteBuffer, UnaryCall) throws(Failure) -> Void
   ) {
+    @Sendable func answer(_ message: ByteBuffer, _ call: UnaryCall) {
+      do {
+        try serve(message, call)
+      } catch {
+        call.fail(EtcdErrors.undecodable(error, streaming: false))
+      }
+    }
     unary(path) { message, call in
       if let refusal = context.refusal(of: call, onLearners: onLearners) {
         call.finish(refusal)
         return
       }
-      do {
-        try serve(message, UnaryCall(call, requestBytes: message.readableBytes))
-      } catch {
-        call.finish(EtcdErrors.undecodable(error, streaming: false))
+      let unary = UnaryCall(call, requestBytes: message.readableBytes)
+      guard context.node.auth.isEnabled else { return answer(message, unary) }
+      context.identify(unary) { identified in
+        do throws(GRPCStatus) {
+          try context.authorize(identified.caller, access)
+        } catch {
+          return identified.fail(error)
+        }
+        answer(message, identified)
       }
     }
   }
 
   /// As above, by generated messages.
   mutating func serve<Request: Message, Response: Message>(
-    _ path: String, _ context: ServiceContext<some NodeHandle>, onLearners: Bool = false,
+    _ path: String, _ context: ServiceContext<some NodeHandle>, onLearners: Bool = false, access: Access = .root,
     _ serve: @escaping @Sendable (Request, UnaryReply<Response>) -> Void
   ) {
-    self.serve(path, context, onLearners: onLearners) { message, call in
+    self.serve(path, context, onLearners: onLearners, access: access) { message, call in
       serve(try Request(wire: message), UnaryReply(call: call))
     }
   }
@@ -84,6 +104,14 @@ extension ServiceContext {
   /// given all it needs.
   func propose(
     _ command: Command, _ call: UnaryCall, _ encode: @escaping @Sendable (ServiceContext, CommandResult) -> ByteBuffer
+  ) {
+    guard node.auth.isEnabled else { return propose(authored: command, call, encode) }
+    authored([command], call) { self.propose(authored: $0[0], call, encode) }
+  }
+
+  private func propose(
+    authored command: Command, _ call: UnaryCall,
+    _ encode: @escaping @Sendable (ServiceContext, CommandResult) -> ByteBuffer
   ) {
     node.propose([command], on: call.eventLoop) { outcome in
       switch outcome {
@@ -121,9 +149,16 @@ extension ServiceContext {
   }
 
   /// Answers with what `respond` reads once the applied state is as new as everything acknowledged so far.
+  /// - Parameter access: asked of the caller once more, by that state.
   func afterBarrier<Response>(
-    _ reply: UnaryReply<Response>, _ respond: @escaping @Sendable () throws(GRPCStatus) -> Response
+    _ reply: UnaryReply<Response>, access: Access = .open,
+    _ respond: @escaping @Sendable () throws(GRPCStatus) -> Response
   ) {
-    afterBarrier(reply.call) { reply.answer(respond) }
+    afterBarrier(reply.call) {
+      reply.answer { () throws(GRPCStatus) in
+        try self.authorize(reply.call.caller, access)
+        return try respond()
+      }
+    }
   }
 }

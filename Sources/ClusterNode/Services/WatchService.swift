@@ -2,6 +2,7 @@ import EtcdAPI
 import Keyspace
 import NIOCore
 import Primitives
+import StateMachine
 import Wire
 
 extension EtcdServices {
@@ -53,6 +54,7 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, SupervisedStr
   private var progressTimer: RepeatedTask?
   private var progress = ProgressRequest.idle
   private let tellsDeletionCause: Bool
+  private var early = EarlyMessages()
 
   init(_ call: any GRPCCall, _ context: ServiceContext<Node>) {
     self.call = call
@@ -73,6 +75,8 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, SupervisedStr
       session = context.node.openWatchSession(on: call.eventLoop, sink: self)
       context.supervise(self)
     }
+    let keeps = early.keep(message, of: call, context) { for held in self.early.release() { self.receive(held) } }
+    guard !keeps else { return }
     do {
       switch try EtcdWatchRequest(wire: message).requestUnion {
       case .createRequest(let request): create(request)
@@ -115,6 +119,7 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, SupervisedStr
     guard let session else { return }
     let key = request.key.isEmpty ? Bytes([0]) : Bytes(request.key)
     let range = KeyRange(key: key, rangeEnd: Bytes(request.rangeEnd))
+    if let refusal = refusalByUsers(range) { return refuse(WatchCancelReason.status(refusal)) }
     let id: Int64
     switch admit(request, range) {
     case .success(let picked): id = picked
@@ -162,6 +167,18 @@ final class WatchStream<Node: NodeHandle>: GRPCHandler, WatchSink, SupervisedStr
   }
 
   private func isTaken(_ id: Int64) -> Bool { watches[id] != nil || ended.contains(id) }
+
+  /// A watch that began before rights changed goes on, as in etcd. Unlike there, a watch of all keys from one on is
+  /// judged by all of them.
+  private func refusalByUsers(_ range: KeyRange) -> GRPCStatus? {
+    guard context.node.auth.isEnabled else { return nil }
+    do throws(GRPCStatus) {
+      try context.authorize(context.settledCaller(of: call)) { (auth, caller) throws(AuthError) in
+        try auth.check(caller, .read, range)
+      }
+      return nil
+    } catch { return error }
+  }
 
   private func refuse(_ reason: String) {
     var refusal = response(Self.noWatch, revision: context.revision)

@@ -21,7 +21,7 @@ final class FakeCall: GRPCCall {
   }
 
   func metadata(_ name: String) -> String? { headers[name] }
-  var peerCommonName: String? { nil }
+  var peerCommonName: String?
   var isOver: Bool { status != nil }
 
   func send(_ message: ByteBuffer) {

@@ -104,7 +104,20 @@ final class FakeNode: NodeHandle {
         CommandBatch(clock: contents.clock, commands: commands), index: contents.machine.appliedIndex + 1, term: 3,
         results: &results, events: &events)
       if contents.tellsChanges { contents.untold += events }
+      publish(contents.machine, commands, results)
       return .success(results)
+    }
+  }
+
+  let auth = AuthGate(AuthState())
+
+  /// What the raft thread does with what was applied.
+  private func publish(_ machine: StateMachine, _ commands: [Command], _ results: [CommandResult]) {
+    auth.publish(machine.auth)
+    for (command, result) in zip(commands, results) {
+      guard case .auth(.authenticate(let user, _, let prefix)) = command, case .authenticated(let index, _, _) = result
+      else { continue }
+      auth.tokens.take([.issued(prefix: prefix, index: index, user: user)], at: .now)
     }
   }
 

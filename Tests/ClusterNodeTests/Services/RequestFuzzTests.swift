@@ -68,6 +68,23 @@ struct RequestFuzzTests {
       ("/etcdserverpb.Cluster/MemberList", EtcdMemberListRequest.with { $0.linearizable = true }.wireBuffer),
       ("/etcdserverpb.Maintenance/HashKV", EtcdHashKVRequest.with { $0.revision = 1 }.wireBuffer),
       ("/etcdserverpb.Maintenance/Alarm", EtcdAlarmRequest.with { $0.action = .deactivate }.wireBuffer),
+      ("/etcdserverpb.Auth/UserGrantRole", EtcdAuthUserGrantRoleRequest.with { $0.user = "u" }.wireBuffer),
+      ("/etcdserverpb.Auth/Authenticate", EtcdAuthenticateRequest.with { $0.name = "u" }.wireBuffer),
+      (
+        "/etcdserverpb.Auth/UserAdd",
+        EtcdAuthUserAddRequest.with {
+          $0.name = "u"
+          $0.options.noPassword = true
+        }.wireBuffer
+      ),
+      (
+        "/etcdserverpb.Auth/RoleGrantPermission",
+        EtcdAuthRoleGrantPermissionRequest.with {
+          $0.name = "r"
+          $0.perm.key = bytes("a")
+          $0.perm.permType = .readwrite
+        }.wireBuffer
+      ),
       ("/grpc.health.v1.Health/Check", HealthHealthCheckRequest.with { $0.service = "x" }.wireBuffer),
     ]
   }()
