@@ -117,7 +117,9 @@ extension StateMachine {
     case .put(let request): try check(request, by: caller)
     case .delete(let request): try check(request, by: caller)
     case .transaction(let request): try check(request, by: caller)
-    case .grantAndTransact(_, let request): try check(request, by: caller)
+    case .grantAndTransact(_, let request, let revokes):
+      try check(request, by: caller)
+      for id in revokes { try checkKeys(of: id, .write, by: caller) }
     case .leaseGrant: try auth.checkUser(caller)
     case .leaseRevoke(let id): try checkKeys(of: id, .write, by: caller)
     case .leaseRenew(let ids): for id in ids { try checkKeys(of: id, .write, by: caller) }
