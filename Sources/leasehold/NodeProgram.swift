@@ -17,7 +17,7 @@ struct NodeProgram {
   let logger: Logger
 
   func run() async throws {
-    let tls = try ClientTLS.load(settings.clientTLS)
+    let tls = try ClientTLS.load(settings.clientTLS, settings.tls, logger: logger)
     try checkCluster()
     let host = try SidecarHost.checked(settings.sidecar)
     let group = MultiThreadedEventLoopGroup.singleton
@@ -35,13 +35,16 @@ struct NodeProgram {
     let termination = await Termination.listen()
     node.whenRemoved { termination.request() }
     let server = WireServer(group: group, logger: logger)
+    let reload = TLSReload([tls, access.trust?.material].compactMap { $0 }, logger: logger)
+    let reloading = Task { await reload.run() }
+    defer { reloading.cancel() }
     var sidecar: SidecarHost.Running?
     do {
       if let peers { try await access.listen(peers) }
       if settings.cluster.listenPeerURLs.isEmpty, node.members.count > 1 {
         logger.error("the cluster has other members, but --listen-peer-urls is not given: they cannot reach this one")
       }
-      try await serveClients(node, on: server, tls: tls)
+      try await serveClients(node, on: server, tls: tls?.settings)
       sidecar = try await host?.start(
         node: node, name: settings.name, dataDirectory: settings.dataDirectory, on: server, eventLoop: group.any(),
         logger: logger)
@@ -106,6 +109,7 @@ struct NodeProgram {
     EtcdHTTP.register(into: &http, node: node, settings: etcd, metrics: metrics)
     var limits = WireLimits()
     limits.maxMessageBytes = settings.maxRequestBytes + WireLimits.grpcOverheadBytes
+    limits.maxConnections = OpenFiles.connectionLimit
     let observer = GRPCServerMetrics(methods: grpc.methods, metrics: metrics)
     let services = WireServices(grpc: grpc, http: http, observer: observer, limits: limits)
     for url in settings.listenClientURLs { try await listen(url, services, on: server, tls: tls) }
