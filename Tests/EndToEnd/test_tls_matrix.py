@@ -175,7 +175,7 @@ class OwnCertificates(unittest.TestCase):
         result = node.etcdctl("--dial-timeout=2s", "--command-timeout=2s", "get", "a")
         self.assertNotEqual(result.returncode, 0)
         self.assertFalse(
-            handshake(node.port, self.pki.authority, operator, ["-verify_hostname", "127.0.0.1", "-tls1_2"]))
+            handshake(node.port, self.pki.authority, operator, ["-verify_ip", "127.0.0.1", "-tls1_2"]))
 
     def test_versions_and_suites(self):
         operator = (self.pki.certificate("operator"), self.pki.key("operator"))

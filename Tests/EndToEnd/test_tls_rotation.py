@@ -38,8 +38,7 @@ class Rotation(unittest.TestCase):
         self.folder = self.space / "live"
         self.folder.mkdir()
         self.paths = {name: self.folder / name for name in ("crt", "key", "ca", "crl")}
-        self.pki.make("issue", "--name", "spare", "--client")
-        self.pki.make("revoke", "--cert", self.pki.certificate("spare"))
+        self.pki.make("revoke")
         for name, source in (
                 ("crt", self.pki.certificate("node")), ("key", self.pki.key("node")), ("ca", self.pki.authority),
                 ("crl", self.pki.folder / "ca.crl")):
@@ -223,8 +222,7 @@ class PeerRotation(unittest.TestCase):
         self.space = Workspace()
         self.addCleanup(self.space.close)
         self.pki = PKI(self.space / "pki")
-        self.pki.make("issue", "--name", "spare", "--client")
-        self.pki.make("revoke", "--cert", self.pki.certificate("spare"))
+        self.pki.make("revoke")
         self.number = 0
         for name in ("m0", "m1", "m2"):
             self.give(name, self.pki)
@@ -268,8 +266,7 @@ class PeerRotation(unittest.TestCase):
 
     def test_a_new_authority_without_a_pause(self):
         new = PKI(self.space / "new-pki")
-        new.make("issue", "--name", "spare", "--client")
-        new.make("revoke", "--cert", new.certificate("spare"))
+        new.make("revoke")
         bundle = self.space / "bundle"
         bundle.write_bytes(self.pki.authority.read_bytes() + new.authority.read_bytes())
         # In this order: the lists of both cover both authorities before either is asked for.
