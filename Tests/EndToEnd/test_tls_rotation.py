@@ -285,9 +285,13 @@ class PeerRotation(unittest.TestCase):
         # The new one alone: what stands by old certificates is cut, and comes back by new ones.
         self.publish(new)
         replace(self.space / "peer-ca", new.authority)
+        wait_until(
+            lambda: any("is not trusted any more" in member.log.read_text() for member in self.cluster.alive()),
+            "the cut of a connection that stood by an old certificate", 10)
+        old = (self.pki.certificate("node"), self.pki.key("node"))
         for member in self.cluster.alive():
             wait_until(
-                lambda: "is not trusted any more" in member.log.read_text(), f"a cut by {member.name}", 10)
+                lambda: not handshake(member.peer_port, new.authority, old), f"{member.name}'s end of the old CA", 10)
         wait_until(
             lambda: self.cluster.etcdctl("put", "a", "3", "--command-timeout=2s").stdout == "OK\n", "a write", 20)
         for member in self.cluster.alive():
