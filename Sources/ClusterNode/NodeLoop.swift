@@ -215,6 +215,8 @@ final class NodeLoop {
       logger.info("leading", metadata: ["term": "\(term)", "lease-clock": "\(clock)"])
     case .noLongerLeads: logger.info("no longer leading", metadata: ["term": "\(core.raft.term)"])
     case .expiring(let leases, let lag): published.observe(expiryBatch: leases, lagMilliseconds: lag)
+    case .diskIsStuck(let heir):
+      logger.warning("the log cannot be written for long: another member is to lead", metadata: ["heir": "\(heir)"])
     case .quotaAlarm(.activate):
       logger.warning(
         "no space left: the quota is used up",

@@ -36,6 +36,9 @@ extension Node {
     registry.computedCounter("etcd_server_slow_apply_total", "Batches that took more than 100 ms to apply.") {
       Double(published.snapshot.slowApplies)
     }
+    registry.computedCounter("etcd_server_slow_read_indexes_total", "Read indexes that were asked for again.") {
+      Double(published.snapshot.slowReadIndexes)
+    }
     registry.computedGauge("leasehold_raft_loop_busy_ratio", "Share of the last second that the raft thread worked.") {
       published.snapshot.busyRatio
     }

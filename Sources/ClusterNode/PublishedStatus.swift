@@ -21,6 +21,8 @@ package final class PublishedStatus: Sendable {
     var pendingProposals = 0
     /// Batches that took longer to apply than etcd calls slow.
     var slowApplies = 0
+    /// Questions to the leader about a read index that had no answer in time.
+    var slowReadIndexes = 0
     var busyRatio = 0.0
   }
 
@@ -49,6 +51,7 @@ package final class PublishedStatus: Sendable {
       status.clock = clock
       status.readsNeedNoRound = alone
       status.pendingProposals = pending
+      status.slowReadIndexes = core.repeatedReadQuestions
     }
   }
 

@@ -90,8 +90,7 @@ extension MemberCore {
 
   /// To the voter that has most of the log; nothing is to be done without one.
   mutating func handOver(_ ticket: Ticket, at now: MonotonicTime) {
-    let voters = raft.progress.filter { $0.isActive && raft.membership.voters.contains($0.id) }
-    guard isLeader, let heir = voters.max(by: { $0.match < $1.match }) else {
+    guard isLeader, let heir = mostAdvancedVoter else {
       return output.answers.append((ticket, .success([])))
     }
     transferLeadership(to: heir.id, ticket, at: now)

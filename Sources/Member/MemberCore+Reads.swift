@@ -20,6 +20,8 @@ struct ReadTable: Sendable {
   private(set) var unasked: [Reader] = []
   private(set) var asked: [UInt64: Group] = [:]
   private var lastContext: UInt64 = 0
+  /// Questions that were asked again for want of an answer.
+  private(set) var repetitions = 0
   /// A refused question is not repeated at once.
   private var askAgainAt: MonotonicTime?
 
@@ -62,6 +64,7 @@ struct ReadTable: Sendable {
     for (context, group) in asked where group.index == nil && group.askedAt < moment {
       asked[context] = nil
       unasked += group.readers
+      repetitions += 1
     }
   }
 

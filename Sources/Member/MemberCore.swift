@@ -70,6 +70,7 @@ package struct MemberCore: Sendable {
   var sentStates: [NodeID: LogIndex] = [:]
   var transfer: (target: NodeID, ticket: Ticket, deadline: MonotonicTime)?
   var hashes = HashAgreement()
+  var disk = DiskPatience()
   var nextTimeoutCheck: MonotonicTime
 
   struct AppliedMark: Sendable {
@@ -134,6 +135,8 @@ package struct MemberCore: Sendable {
   package var isLeader: Bool { raft.role == .leader }
   /// Leads, and has applied everything that was committed before it did.
   package var isReady: Bool { clock.isRunning }
+  /// How often a question about a read index had no answer in time.
+  package var repeatedReadQuestions: Int { reads.repetitions }
   /// Proposals and reads that are not answered yet.
   package var pendingCount: Int { waiting.count + memberChanges.count + inFlightCount + forwards.count }
 
@@ -171,6 +174,7 @@ package struct MemberCore: Sendable {
   package mutating func advance(at now: MonotonicTime, load: StoreLoad) {
     if now.milliseconds >= raft.nextDeadline.milliseconds { step(.tick, at: now) }
     if now >= nextTimeoutCheck { checkTimeouts(at: now) }
+    if !raft.isAlone { watchDisk(at: now) }
     askForReads(at: now)
     propose(at: now, load)
   }

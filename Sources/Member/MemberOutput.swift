@@ -94,6 +94,8 @@ package enum Notice: Sendable {
   case noLongerLeads
   case expiring(leases: Int, lagMilliseconds: Int64)
   case quotaAlarm(AlarmAction)
+  /// This leader's log has not become durable for long; it hands over.
+  case diskIsStuck(heir: NodeID)
   /// This member's state is not the one that most members agree on.
   case corrupt(index: LogIndex, own: UInt64, agreed: UInt64)
   /// This member has been removed from the cluster.

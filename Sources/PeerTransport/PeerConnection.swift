@@ -179,7 +179,7 @@ final class PeerConnection: ChannelInboundHandler {
     case .pong(let token):
       let now = NIODeadline.now().uptimeNanoseconds
       if measuresRoundTrip, token <= now, let counters {
-        counters.roundTripNanoseconds.store(max(1, now - token), ordering: .relaxed)
+        counters.roundTrips.withLock { $0.note(nanoseconds: now - token) }
       }
     default:
       return false

@@ -7,8 +7,8 @@ final class PeerCounters: Sendable {
   let messagesSent = Atomic<UInt64>(0)
   let messagesReceived = Atomic<UInt64>(0)
   let messagesDropped = Atomic<UInt64>(0)
-  /// Of the urgent connection's last ping; 0: none yet.
-  let roundTripNanoseconds = Atomic<UInt64>(0)
+  /// Of the urgent connection's pings.
+  let roundTrips = Mutex(RoundTrips())
   /// Attempts to connect that failed.
   let failures = Atomic<UInt64>(0)
 }
@@ -35,7 +35,6 @@ package struct PeerStatus: Hashable, Sendable {
   package var messagesDropped: UInt64
   /// What waits for the bulk connection now.
   package var bulkBacklogBytes: Int
-  /// Of the last ping; nil before the first.
-  package var roundTripNanoseconds: UInt64?
+  package var roundTrips: RoundTrips
   package var connectFailures: UInt64
 }

@@ -238,14 +238,13 @@ package final class PeerTransport: Sendable {
   package var status: [PeerStatus] {
     state.withLock { $0.roster.peers }.values.map { peer in
       let (counters, link) = (peer.link.counters, peer.link)
-      let roundTrip = counters.roundTripNanoseconds.value
       let dialled = [link.urgent.isConnected, link.bulk.isConnected, peer.upload != nil].count { $0 }
       return PeerStatus(
         id: link.id, isUrgentConnected: link.urgent.isConnected, isBulkConnected: link.bulk.isConnected,
         activeStreams: dialled + peer.incoming.count, bytesSent: counters.bytesSent.value,
         bytesReceived: counters.bytesReceived.value, messagesSent: counters.messagesSent.value,
         messagesReceived: counters.messagesReceived.value, messagesDropped: counters.messagesDropped.value,
-        bulkBacklogBytes: link.bulk.backlogBytes, roundTripNanoseconds: roundTrip == 0 ? nil : roundTrip,
+        bulkBacklogBytes: link.bulk.backlogBytes, roundTrips: counters.roundTrips.withLock { $0 },
         connectFailures: counters.failures.value)
     }.sorted { $0.id < $1.id }
   }

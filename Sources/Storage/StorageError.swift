@@ -62,10 +62,20 @@ package func stopProcess(_ failure: DiskFailure, while activity: String) -> Neve
   let advice =
     failure.isOutOfSpace
     ? "the disk is full: free some space and start again" : "check the disk and start again"
-  fatalError("leasehold stops: \(failure) (\(activity)); nothing after this is durable; \(advice)")
+  stopProcess("\(failure) (\(activity)); nothing after this is durable; \(advice)")
 }
 
 /// A store that turns out to be damaged while it is in use: serving on would spread the damage.
 package func stopProcess(_ error: StorageError) -> Never {
-  fatalError("leasehold stops: \(error)")
+  stopProcess("\(error)")
 }
+
+/// At once: a trap's backtrace may take a minute, in which peers and clients would go on waiting for this process.
+private func stopProcess(_ reason: String) -> Never {
+  let line = Array("leasehold stops: \(reason)\n".utf8)
+  _ = line.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+  _exit(exitCodeOfFailedDisk)
+}
+
+/// `EX_IOERR` of sysexits.h.
+private let exitCodeOfFailedDisk: Int32 = 74

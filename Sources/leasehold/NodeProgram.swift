@@ -38,24 +38,43 @@ struct NodeProgram {
     let reload = TLSReload([tls, access.trust?.material].compactMap { $0 }, logger: logger)
     let reloading = Task { await reload.run() }
     defer { reloading.cancel() }
-    var sidecar: SidecarHost.Running?
+    var starting: Task<SidecarHost.Running?, any Error>?
     do {
       if let peers { try await access.listen(peers) }
       if settings.cluster.listenPeerURLs.isEmpty, node.members.count > 1 {
         logger.error("the cluster has other members, but --listen-peer-urls is not given: they cannot reach this one")
       }
-      try await serveClients(node, on: server, tls: tls?.settings)
-      sidecar = try await host?.start(
-        node: node, name: settings.name, dataDirectory: settings.dataDirectory, on: server, eventLoop: group.any(),
-        logger: logger)
-      logger.info("ready to serve client requests", metadata: ["member": "\(settings.name)"])
+      try await serveClients(node, peers, on: server, tls: tls?.settings)
+      starting = startSidecar(host, node, server, on: group.any(), termination)
       await termination.signalled()
       logger.info("stopping")
     } catch {
-      await stop(node, server, sidecar, peers)
+      await stop(node, server, nil, peers)
       throw error
     }
-    await stop(node, server, sidecar, peers)
+    starting?.cancel()
+    let sidecar = await starting?.result
+    await stop(node, server, (try? sidecar?.get()) ?? nil, peers)
+    if case .failure(let error)? = sidecar, !(error is CancellationError) { throw error }
+  }
+
+  /// Beside the member, which serves etcd's clients meanwhile: the sidecar needs a quorum, and the others may take their
+  /// time. One that cannot be started for another reason ends the process.
+  private func startSidecar(
+    _ host: SidecarHost?, _ node: Node, _ server: WireServer, on eventLoop: any EventLoop, _ termination: Termination
+  ) -> Task<SidecarHost.Running?, any Error> {
+    Task {
+      do {
+        let running = try await host?.start(
+          node: node, name: settings.name, dataDirectory: settings.dataDirectory, on: server, eventLoop: eventLoop,
+          logger: logger)
+        logger.info("ready to serve client requests", metadata: ["member": "\(settings.name)"])
+        return running
+      } catch {
+        termination.request()
+        throw error
+      }
+    }
   }
 
   /// A member that has data takes no notice of what it began with.
@@ -93,7 +112,9 @@ struct NodeProgram {
     return configuration
   }
 
-  private func serveClients(_ node: Node, on server: WireServer, tls: TLSSettings?) async throws {
+  private func serveClients(
+    _ node: Node, _ peers: PeerTransport?, on server: WireServer, tls: TLSSettings?
+  ) async throws {
     var etcd = EtcdSettings()
     etcd.maxRequestBytes = settings.maxRequestBytes
     etcd.maxTxnOperations = settings.maxTransactionOperations
@@ -103,6 +124,7 @@ struct NodeProgram {
     etcd.serverVersion = Version.etcdServer
     let metrics = EtcdMetrics()
     node.observe(with: metrics)
+    peers?.observe(in: metrics.registry, memberID: node.identity.memberID)
     var grpc = GRPCRegistry()
     EtcdServices.register(into: &grpc, node: node, settings: etcd, metrics: metrics)
     var http = HTTPRouter()

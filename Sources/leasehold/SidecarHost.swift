@@ -9,6 +9,9 @@ import Wire
 
 /// Puts the sidecar on a node: store, entries, event stream, hooks and the HTTP API.
 struct SidecarHost {
+  /// Between two looks for a quorum.
+  private static let retryDelay = Duration.milliseconds(500)
+
   private let settings: NodeSettings.Sidecar
   private let policies: [CachePolicy]
 
@@ -50,8 +53,10 @@ struct SidecarHost {
     let store = EmbeddedStore(node: node, eventLoop: eventLoop)
     let layout = StoreLayout(prefix: Bytes(settings.prefix))
     let sidecar = Sidecar(store: store, policies: policies, layout: layout, logger: logger)
-    try await sidecar.open()
-    let hub = try await loadHub(sidecar, store, layout, node: name, logger: logger)
+    try await whenAvailable(logger) { () async throws(SidecarStoreError) in try await sidecar.open() }
+    let hub = try await whenAvailable(logger) { () async throws(SidecarStoreError) in
+      try await loadHub(sidecar, store, layout, node: name, logger: logger)
+    }
     hub.start()
     var running = Running(hub: hub, syslog: nil, tasks: [Task { await sidecar.run() }])
     do {
@@ -66,9 +71,25 @@ struct SidecarHost {
     return running
   }
 
+  /// A member starts although the others are not there yet: what is read from the store waits for a quorum, as long as it
+  /// takes, or until the task is cancelled.
+  private func whenAvailable<Value: Sendable>(
+    _ logger: Logger, _ read: () async throws(SidecarStoreError) -> Value
+  ) async throws -> Value {
+    while true {
+      do {
+        return try await read()
+      } catch {
+        guard case .unavailable(let why) = error else { throw error }
+        logger.warning("the sidecar waits for the cluster", metadata: ["reason": "\(why)"])
+      }
+      try await Task.sleep(for: Self.retryDelay)
+    }
+  }
+
   private func loadHub(
     _ sidecar: Sidecar, _ store: EmbeddedStore, _ layout: StoreLayout, node: String, logger: Logger
-  ) async throws -> EventHub {
+  ) async throws(SidecarStoreError) -> EventHub {
     var options = EventHub.Options()
     options.node = node
     options.policyNames = Dictionary(uniqueKeysWithValues: policies.map { ($0.name, Set($0.subscribers)) })

@@ -6,7 +6,11 @@ import threading
 import time
 
 import shared
+import certificates
+import disk_faults
+from cache_load import CacheLoad
 from cluster_load import KEPT_REVISIONS, ClusterLedger, ClusterLoad, PatientOracle
+from equipment import Equipment
 from etcd_client import rpc
 from faults import possible
 from harness import wait_until
@@ -15,7 +19,6 @@ from linearizable import check
 from members import Cluster, LeaderMonitor, MemberClient
 from observers import PartWatcher, Watch, Witness
 from orders import Answer, reading_violations, real_time_violations
-from preloads import faketime_library
 from watch_promises import History, violations as watch_violations
 
 # How late a lease may end beside outages: the tick, a commit, and what two busy cores add.
@@ -37,10 +40,10 @@ class Chaos:
         self.random = random.Random(seed)
         self.cluster = space.own(
             Cluster(space, profile, network_kind, members, tls, election_ms=election_ms, extra=extra))
-        self.clock_library = faketime_library() if profile.clock_can_jump else None
+        self.equipment = Equipment(space, profile)
+        self.cluster.on_new_member = self.equipment.equip
+        self.cache = space.own(CacheLoad(self.cluster, self.random.random())) if profile.has_sidecar else None
         self.faults = possible(self, faults)
-        if "clock" in self.faults:
-            self.cluster.on_new_member = self._make_clock_movable
         self.oracle = PatientOracle(bound=LATE_SECONDS, quiet=QUIET_SECONDS)
         self.ledger = ClusterLedger(self.oracle)
         self.load = ClusterLoad(self.cluster, self.ledger, self.oracle, self.random.random(), pace)
@@ -75,20 +78,9 @@ class Chaos:
         wait_until(lambda: self.cluster.serves(member), f"an answer of {member} (its log: {member.log})",
                    SERVED_SECONDS, 0.1)
 
-    def _make_clock_movable(self, member):
-        """Wall clock only: a kernel never moves the monotonic one. `env` because libfaketime changes the
-        environment."""
-        setting = self.space / f"{member.name}.faketime"
-        setting.write_text("+0")
-        member.prefix = ["/usr/bin/env"]
-        member.environment = {
-            "LD_PRELOAD": self.clock_library, "FAKETIME_TIMESTAMP_FILE": str(setting), "FAKETIME_NO_CACHE": "1",
-            "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-
-    def shift_clock(self, member, seconds):
-        new = self.space / f"{member.name}.faketime.new"
-        new.write_text(f"{seconds:+d}")
-        new.rename(self.space / f"{member.name}.faketime")
+    def heal(self):
+        self.equipment.heal(self.cluster.members)
+        self.cluster.heal()
 
     # The run
 
@@ -98,6 +90,8 @@ class Chaos:
         for thread in (*self.witnesses, *self.watchers, self.monitor):
             thread.start()
         self.load.start()
+        if self.cache:
+            self.cache.start()
         return self
 
     def run(self, seconds, say=lambda line: None):
@@ -126,7 +120,9 @@ class Chaos:
         except AssertionError as problem:
             self.violations.append(f"{name}: {problem}")
             what = "failed"
-            self.cluster.heal()
+            self.heal()
+        if self.cache:
+            self.cache.ensure_host()
         healed = time.monotonic()
         self.troubles.append((start, healed))
         self.counts[name] = self.counts.get(name, 0) + 1
@@ -147,10 +143,12 @@ class Chaos:
     def finish(self):
         """Puts everything right, stops the load, and judges."""
         try:
-            self.cluster.heal()
+            self.heal()
             healed = time.monotonic()
             self._wait_writable("the last fault", healed)
             self.cluster.wait_served(SERVED_SECONDS)
+            if self.cache:
+                self.cache.drain()
             self.load.pause()
             revision = self._final_state()
         except AssertionError as problem:
@@ -219,6 +217,8 @@ class Chaos:
             self._accuse("watch", watch_violations(
                 history, watcher, self.profile.progress_binds, ledger.compacted_at_most))
         self._judge_leases()
+        if self.cache:
+            self._accuse("eviction", self.cache.violations(self.troubles))
 
     def _answers(self):
         for start, end, revision, changes, what in self.load.writes:
@@ -317,8 +317,11 @@ class Chaos:
         for member in self.cluster.members:
             member.resume()
         self.load.stop()
+        if self.cache:
+            self.cache.stop()
         for thread in (*self.watchers, *self.witnesses, self.monitor):
-            thread.stop()
+            if thread.is_alive():
+                thread.stop()
 
     def outages(self):
         """(seconds, since the beginning) of stretches without an answer to anybody."""
@@ -339,6 +342,7 @@ class Chaos:
             f"{self.ledger.replayed} revisions; {len(load.readings)} readings; {len(load.registers)} registers, "
             f"{sum(map(len, load.registers.values()))} operations on them, {self.undecided} undecided\n"
             f"  leases: {', '.join(f'{count} {name}' for name, count in counts.items())}; {watches} watches\n"
+            f"{self.cache.summary() + chr(10) if self.cache else ''}"
             f"  faults: {faults or 'none'}\n"
             f"  leader changes: {self.monitor.changes}; "
             f"longest unavailability: {longest[0]:.2f} s at {longest[1]:.1f} s; "

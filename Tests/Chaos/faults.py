@@ -1,8 +1,10 @@
 """What goes wrong, and how it is put right: each fault is a function (chaos, random) that makes it happen and yields
 what it has done; what follows the yield ends it. `hold` is how long it lasts."""
 
+import contextlib
 import shutil
 import signal
+import socket
 import time
 
 import shared
@@ -16,6 +18,7 @@ class Fault:
         self.make, self.hold, self.needs, self.weight = make, hold, needs, weight
 
 
+SILENT_CLIENTS = 200
 FAULTS = {}
 
 
@@ -244,6 +247,24 @@ def move_leader(chaos, random):
     yield "leadership moved: " + ", ".join(done)
 
 
+@fault("sidecar-moves", hold=(0.1, 1.0), needs="sidecar", weight=1.5)
+def sidecar_moves(chaos, random):
+    """Its host goes on without it, or dies and is replaced; another member takes over what is owed."""
+    host = chaos.cache.host
+    target = random.choice(_without(chaos, [host]))
+    if random.random() < 0.3:
+        host.kill()
+    chaos.cache.move(target)
+    for member in (host, target):
+        chaos.wait_until_served(member)
+    yield f"the sidecar moved from {host} to {target}"
+
+
+@fault("kill-sidecar", hold=(0.0, 3.0), needs="sidecar")
+def kill_sidecar(chaos, random):
+    yield from _killing([chaos.cache.host])
+
+
 # ---- Upkeep ----------------------------------------------------------------------------------------------------------
 
 @fault("compact", hold=(0.1, 0.5))
@@ -267,11 +288,30 @@ def clock(chaos, random):
     """The wall clock of one member jumps, and stays there."""
     member = random.choice(chaos.cluster.members)
     seconds = random.choice((-3_600, -60, 60, 3_600))
-    chaos.shift_clock(member, seconds)
+    chaos.equipment.shift_clock(member, seconds)
     if random.random() < 0.5:
         member.kill()
         member.start()
     yield f"the clock of {member} jumps by {seconds} s"
+
+
+@fault("silent-clients", hold=(2.0, 8.0))
+def silent_clients(chaos, random):
+    """Connections that say nothing, or a byte and no more, on which no handshake ever ends."""
+    place = random.choice(chaos.cluster.members).place
+    crowd = []
+    for _ in range(SILENT_CLIENTS):
+        connection = socket.socket()
+        connection.setblocking(False)
+        connection.connect_ex((place.host, place.client_port))
+        crowd.append(connection)
+    time.sleep(0.5)
+    for connection in crowd[::2]:
+        with contextlib.suppress(OSError):
+            connection.send(random.choice((b"\x16", b"P", b"\0")))
+    yield f"{SILENT_CLIENTS} connections to {place.client} say nothing"
+    for connection in crowd:
+        connection.close()
 
 
 # ---- Proof -----------------------------------------------------------------------------------------------------------
@@ -305,8 +345,10 @@ def possible(chaos, names=None):
     """The faults that this run can have, by name; or those that are asked for."""
     has_peers = chaos.cluster.count > 1
     able = {
-        "rules": chaos.cluster.network.has_rules and has_peers, "peers": has_peers, "clock": bool(chaos.clock_library),
-        "sabotage": bool(names), None: True}
+        "rules": chaos.cluster.network.has_rules and has_peers, "peers": has_peers,
+        "clock": bool(chaos.equipment.clock_library), "disk": bool(chaos.equipment.disk_library),
+        "damage": chaos.profile.has_known_files and has_peers, "tls": bool(chaos.cluster.pki),
+        "sidecar": bool(chaos.cache) and has_peers, "sabotage": bool(names), None: True}
     if names:
         unknown = [name for name in names if name not in FAULTS]
         if unknown:

@@ -11,8 +11,9 @@ import grpc
 
 import shared
 import etcd_client
+from certificates import Certificates
 from etcd_client import EtcdClient, rpc
-from harness import PKI, spawn, tail, wait_until
+from harness import spawn, tail, wait_until
 
 ADMIN_SECONDS = 5.0
 
@@ -36,7 +37,7 @@ class MemberClient(EtcdClient):
         options = [*options, *etcd_client.OPTIONS]
         target = member.place.client
         if cluster.pki:
-            self.channel = grpc.secure_channel(target, cluster.credentials, options=options)
+            self.channel = grpc.secure_channel(target, cluster.pki.credentials, options=options)
         else:
             self.channel = grpc.insecure_channel(target, options=options)
         # Someone must poll while no call is under way, or a connection that is being made is never noticed.
@@ -57,7 +58,7 @@ class Member:
         self.folder = cluster.space / name
         self.log = cluster.space / f"{name}.log"
         self.process = None
-        self.is_stopped = False
+        self.is_stopped = self.is_removed = False
         self.id = None
         self.environment = {}
         self.prefix = []
@@ -81,23 +82,21 @@ class Member:
             "--initial-cluster-token", cluster.token, "--initial-cluster-state", state,
             "--heartbeat-interval", cluster.heartbeat_ms, "--election-timeout", cluster.election_ms]
         if cluster.pki:
-            certificate, key = cluster.pki.certificate(f"slot{self.slot}"), cluster.pki.key(f"slot{self.slot}")
-            flags += [
-                "--cert-file", certificate, "--key-file", key, "--trusted-ca-file", cluster.pki.authority,
-                "--client-cert-auth", "--peer-cert-file", certificate, "--peer-key-file", key,
-                "--peer-trusted-ca-file", cluster.pki.authority, "--peer-client-cert-auth"]
+            flags += cluster.pki.flags(self.slot)
         return flags
 
     def create(self, initial, state):
-        """The first start; the same flags serve all later ones."""
+        """The first start; the same flags serve all later ones, beside the sidecar's, which moves."""
         self.command = [
             *self.cluster.profile.command, *self.flags(initial, state), *self.cluster.profile.extra,
             *self.cluster.extra]
         return self.start()
 
     def start(self):
-        self.process = spawn(
-            [*self.place.prefix, *self.prefix, *self.command], self.log, env={**os.environ, **self.environment})
+        command = [*self.place.prefix, *self.prefix, *self.command]
+        if self.cluster.sidecar:
+            command += self.cluster.sidecar.flags(self)
+        self.process = spawn(command, self.log, env={**os.environ, **self.environment})
         self.is_stopped = False
         self.cluster.network.started(self.slot, self.process.pid)
         return self
@@ -138,21 +137,13 @@ class Cluster:
         self.slots = list(range(1, count + 2))
         self.network = space.own(network_kind(space, self.slots))
         self.scheme = "https" if tls else "http"
-        self.pki = self._make_certificates() if tls else None
+        self.pki = Certificates(space, {slot: self.network.place(slot).hosts for slot in self.slots}) if tls else None
+        self.sidecar = None     # a CacheLoad: which member starts with the sidecar
         self.lock = threading.Lock()
         self.by_slot = {}
         self._created = 0
         self._admins = {}
         self.on_new_member = lambda member: None
-
-    def _make_certificates(self):
-        pki = PKI(self.space / "pki")
-        for slot in self.slots:
-            hosts = [argument for host in self.network.place(slot).hosts for argument in ("--host", host)]
-            pki.make("issue", "--name", f"slot{slot}", "--server", "--client", *hosts)
-        self.credentials = grpc.ssl_channel_credentials(
-            *(path.read_bytes() for path in (pki.authority, pki.key("operator"), pki.certificate("operator"))))
-        return pki
 
     @property
     def members(self):
@@ -187,7 +178,8 @@ class Cluster:
 
     def admin(self, member):
         """This thread's connection for questions of the cluster's own."""
-        key = (member.name, threading.get_ident())
+        # Not one that was made with certificates of before.
+        key = (member.name, threading.get_ident(), self.pki and self.pki.credentials)
         if key not in self._admins:
             self._admins[key] = MemberClient(self, member, ADMIN_SECONDS)
         return self._admins[key]
@@ -223,7 +215,7 @@ class Cluster:
         """Every member answers a linearizable read."""
         for member in self.members:
             def is_served():
-                if not member.is_running:
+                if not member.is_running and not (self.sidecar and self.sidecar.restarts(member)):
                     raise AssertionError(f"{member} ended with {member.process.returncode}:\n{tail(member.log)}")
                 return self.serves(member)
             wait_until(is_served, f"an answer of {member} (its log: {member.log})", seconds, 0.05)
@@ -266,6 +258,7 @@ class Cluster:
         with self.lock:
             del self.by_slot[member.slot]
         member.kill()
+        member.is_removed = True
         shutil.rmtree(member.folder, ignore_errors=True)
 
     def add(self, is_learner=False, seconds=30):

@@ -14,7 +14,11 @@ class Profile:
     extra: tuple = ()
     leases_bind: bool = True    # the lease oracle: never early, hardly late, dead stays dead, no TTL given away
     progress_binds: bool = True     # a progress notification means that all events before it have come
-    clock_can_jump: bool = True     # libfaketime can be loaded into it
+    takes_preloads: bool = True     # libfaketime and failing_disk.so can be loaded into it
+    has_sidecar: bool = True
+    has_known_files: bool = True    # log and store lie where Leasehold's do, and can be damaged
+    reloads_certificates: bool = True   # new connections are shown a new certificate without a restart
+    stuck_leader_yields: bool = True    # a leader whose own disk is stuck hands over, so that leases go on ending
     resumes_fast: bool = True       # writes resume within two election time-outs of the leader's death
     drains: bool = True             # what is under way at SIGTERM is answered before the process ends
 
@@ -36,7 +40,8 @@ def etcd_profile(binary):
     return Profile(
         "etcd", (binary or shutil.which("etcd") or "/usr/bin/etcd",),
         ("--log-level", "warn", "--snapshot-count", "2000"),
-        leases_bind=False, progress_binds=False, clock_can_jump=False, resumes_fast=False, drains=False)
+        leases_bind=False, progress_binds=False, takes_preloads=False, has_sidecar=False, has_known_files=False,
+        reloads_certificates=True, stuck_leader_yields=False, resumes_fast=False, drains=False)
 
 
 def profile(server, binary=None):

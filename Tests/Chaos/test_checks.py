@@ -112,6 +112,17 @@ class Readings(unittest.TestCase):
         self.ledger.events[6] = [(DELETE, b"b", None)]
         self.assertIn("revision 6 deletes", self.violations()[0])
 
+    def test_what_the_sidecar_writes_needs_no_explanation_and_comes_alone(self):
+        own = (PUT, b"/leasehold/x", made(0, 8))
+        self.ledger.events[8], self.ledger.seen[8], self.ledger.last = [own], 8.0, 8
+        self.ledger.check_state(8, [])
+        self.assertNotIn("revision 8", " ".join(self.ledger.violations).replace("at revision 8", ""))
+        self.assertIn("1 keys differ", self.ledger.violations[-1].replace("2 keys", "1 keys"))
+        self.ledger.events[9] = [own, (PUT, b"a", made(6, 9))]
+        self.ledger.seen[9], self.ledger.last = 9.0, 9
+        self.ledger.replay(9)
+        self.assertIn("and somebody's", self.ledger.violations[-1])
+
     def test_a_torn_transaction(self):
         del self.ledger.events[4][1]
         self.assertIn("revision 4 is txn", self.violations()[0])

@@ -40,7 +40,7 @@ import Testing
         #expect(appends == 5)
         let status = try #require(member.status(of: id))
         #expect(status.messagesDropped == 0 && status.bytesReceived > 500_000 && status.bytesSent > 500_000)
-        #expect(await eventually { member.status(of: id)?.roundTripNanoseconds != nil })
+        #expect(await eventually { member.status(of: id)?.roundTrips.lastNanoseconds != nil })
         #expect(await eventually { member.status(of: id)?.activeStreams == 4 })
       }
       #expect(member.seen.now.disconnected.isEmpty)

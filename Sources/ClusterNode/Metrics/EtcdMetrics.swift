@@ -77,7 +77,6 @@ package final class EtcdMetrics: Sendable {
     let status: [(String, String, @Sendable (NodeStatus) -> Double)] = [
       ("etcd_server_has_leader", "1 while a leader is known.", { $0.leaderID != 0 ? 1 : 0 }),
       ("etcd_server_is_leader", "1 on the leader.", { $0.leaderID == $0.memberID ? 1 : 0 }),
-      ("etcd_server_is_learner", "1 on a learner.", { _ in 0 }),
       ("etcd_server_proposals_committed_total", "Index of the latest committed entry.", { Double($0.raftIndex) }),
       ("etcd_server_proposals_applied_total", "Index of the latest applied entry.", { Double($0.appliedIndex) }),
       ("etcd_mvcc_db_total_size_in_bytes", "Bytes of the state on disk.", { Double($0.databaseSizeBytes) }),
@@ -86,6 +85,7 @@ package final class EtcdMetrics: Sendable {
     for (name, help, value) in status {
       registry.computedGauge(name, help) { value(node.status) }
     }
+    registry.computedGauge("etcd_server_is_learner", "1 on a learner.") { node.isLearner ? 1 : 0 }
     registry.gauge("etcd_server_version", "1, with the version.", labels: [("server_version", settings.serverVersion)])
       .set(1)
     registry.gauge(
