@@ -118,8 +118,10 @@ package final class Certificate: @unchecked Sendable {
   }
 
   /// Upper-case hexadecimal, as `openssl x509 -serial` prints it.
-  package var serial: String {
-    guard let number = ASN1_INTEGER_to_BN(X509_get0_serialNumber(pointer), nil) else { return "" }
+  package var serial: String { Self.hexadecimal(X509_get0_serialNumber(pointer)) }
+
+  static func hexadecimal(_ serial: UnsafePointer<ASN1_INTEGER>?) -> String {
+    guard let number = ASN1_INTEGER_to_BN(serial, nil) else { return "" }
     defer { BN_free(number) }
     guard let text = BN_bn2hex(number) else { return "" }
     defer { CRYPTO_free(text, #file, #line) }
@@ -140,7 +142,7 @@ package final class Certificate: @unchecked Sendable {
     return String(decoding: bio.content, as: UTF8.self)
   }
 
-  private static func seconds(_ time: UnsafePointer<ASN1_TIME>?) -> Int64 {
+  static func seconds(_ time: UnsafePointer<ASN1_TIME>?) -> Int64 {
     var parts = tm()
     guard ASN1_TIME_to_tm(time, &parts) == 1 else { return 0 }
     return Int64(timegm(&parts))

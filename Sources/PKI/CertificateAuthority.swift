@@ -145,7 +145,7 @@ package struct CertificateAuthority: Sendable {
   }
 
   /// The extension's text. Each name is checked, since a comma in one would smuggle in another.
-  private static func alternativeNames(
+  static func alternativeNames(
     _ names: [String], _ purpose: CertificatePurpose
   ) throws(PKIError) -> String? {
     var parts: [String] = []

@@ -55,6 +55,8 @@ package struct CertifiedKey: Sendable {
 
   package var certificate: Certificate { chain[0] }
 
+  package var chainPEM: [UInt8] { chain.flatMap(\.pem) }
+
   /// Reads both files and checks that they belong together.
   package static func load(certificatePath: String, keyPath: String) throws(PKIError) -> CertifiedKey {
     let chain = try Certificate.load(certificatePath)

@@ -43,6 +43,16 @@ package final class RevocationList: @unchecked Sendable {
   /// Certificates on it.
   package var count: Int { Int(leasehold_revoked_count(pointer)) }
 
+  /// Of the certificates on it: upper-case hexadecimal.
+  var serials: [String] {
+    (0..<leasehold_revoked_count(pointer)).map { index in
+      Certificate.hexadecimal(X509_REVOKED_get0_serialNumber(leasehold_revoked_at(pointer, index)))
+    }
+  }
+
+  /// Until when it is current (seconds since 1970); nil when it does not say.
+  package var nextUpdate: Int64? { X509_CRL_get0_nextUpdate(pointer).map { Certificate.seconds($0) } }
+
   /// A signed list of what `old` has, and `revoked`. Times in seconds since 1970.
   static func make(
     issuer: Certificate, key: PrivateKey, keeping old: RevocationList?, adding revoked: Certificate?, now: Int64,

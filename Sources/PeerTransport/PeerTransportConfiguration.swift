@@ -8,9 +8,9 @@ package struct PeerTLS: Sendable {
   /// The own certificate, and what is asked of those who dial.
   package var settings: TLSSettings
   /// Judges those who are dialled.
-  package var serverCheck: ServerTrustCheck
+  package var serverCheck: TrustCheck
 
-  package init(settings: TLSSettings, serverCheck: @escaping ServerTrustCheck) {
+  package init(settings: TLSSettings, serverCheck: @escaping TrustCheck) {
     self.settings = settings
     self.serverCheck = serverCheck
   }

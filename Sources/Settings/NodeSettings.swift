@@ -2,18 +2,6 @@ import Primitives
 
 /// The settings of `leasehold node`, typed and checked against each other. Files are not opened here.
 package struct NodeSettings: Sendable {
-  package struct ClientTLS: Sendable, Equatable {
-    package var certificateFile: String
-    package var keyFile: String
-    /// Client certificates are demanded and must chain to this bundle; nil: none is asked for.
-    package var trustedCAFile: String?
-    /// The common names of certificates are users, once users count.
-    package var namesAreUsers = false
-    package var revocationListFile: String?
-    /// A client's certificate must state one of these names; empty: none in particular.
-    package var allowedHostnames: [String] = []
-  }
-
   package struct Sidecar: Sendable, Equatable {
     package enum API: Sendable, Equatable {
       case tcp(host: String, port: Int)
@@ -75,7 +63,8 @@ package struct NodeSettings: Sendable {
     advertisePeerURLs = try values.urls("initial-advertise-peer-urls")
     listenMetricsURLs = try values.urls("listen-metrics-urls")
     guard !listenClientURLs.isEmpty else { throw SettingsError("--listen-client-urls must name at least one URL") }
-    cluster = try Cluster(values, name: name, advertised: advertisePeerURLs)
+    cluster = try Cluster(
+      values, name: name, dataDirectory: dataDirectory, advertised: advertisePeerURLs)
     heartbeatIntervalMilliseconds = values.integer("heartbeat-interval")
     electionTimeoutMilliseconds = values.integer("election-timeout")
     maxTransactionOperations = Int(values.integer("max-txn-ops"))
@@ -94,7 +83,9 @@ package struct NodeSettings: Sendable {
     logLevel = level
     try Self.checkTiming(heartbeat: heartbeatIntervalMilliseconds, election: electionTimeoutMilliseconds)
     auth = try Auth(values)
-    clientTLS = try Self.clientTLS(values, listening: listenClientURLs)
+    tls = try TLSChoices(values)
+    clientTLS = try ClientTLS(
+      values, dataDirectory: dataDirectory, clientURLs: listenClientURLs, metricsURLs: listenMetricsURLs)
     sidecar = try Self.sidecar(values, dataDirectory: dataDirectory)
   }
 
@@ -118,34 +109,6 @@ package struct NodeSettings: Sendable {
     guard election <= 50_000 else {
       throw SettingsError("--election-timeout[\(election)ms] is too long, and should be set less than 50000ms")
     }
-  }
-
-  private static func clientTLS(
-    _ values: SettingValues, listening urls: [ListenURL]
-  ) throws(SettingsError) -> ClientTLS? {
-    let certificate = values.given("cert-file")
-    let key = values.given("key-file")
-    guard urls.contains(where: \.isSecure) else {
-      if certificate != nil || key != nil {
-        throw SettingsError("--cert-file and --key-file are given, but no --listen-client-urls starts with https://")
-      }
-      return nil
-    }
-    guard let certificate else { throw SettingsError("--listen-client-urls is https://, but --cert-file is missing") }
-    guard let key else { throw SettingsError("--listen-client-urls is https://, but --key-file is missing") }
-    let trusted = values.given("trusted-ca-file")
-    if values.flag("client-cert-auth"), trusted == nil {
-      throw SettingsError("--client-cert-auth needs --trusted-ca-file: whose clients are to be let in?")
-    }
-    let revoked = values.given("client-crl-file")
-    if revoked != nil, trusted == nil { throw SettingsError("--client-crl-file needs --trusted-ca-file") }
-    let names = values.all("client-cert-allowed-hostname").flatMap { $0.split(separator: ",") }.map(String.init)
-    if !names.isEmpty, trusted == nil {
-      throw SettingsError("--client-cert-allowed-hostname needs --client-cert-auth and --trusted-ca-file")
-    }
-    return ClientTLS(
-      certificateFile: certificate, keyFile: key, trustedCAFile: trusted,
-      namesAreUsers: values.flag("client-cert-auth"), revocationListFile: revoked, allowedHostnames: names)
   }
 
   private static func sidecar(_ values: SettingValues, dataDirectory: String) throws(SettingsError) -> Sidecar? {

@@ -95,6 +95,13 @@ extension SettingDefinition {
       "tls-min-version", .text, standard: "TLS1.2", "The oldest TLS that is spoken, on every port: TLS1.2 or TLS1.3."),
     .init("tls-max-version", .text, "The newest TLS that is spoken: TLS1.2 or TLS1.3 (default: the newest there is)."),
     .init("cipher-suites", .text, "Suites of TLS 1.2 by Go's names, with commas (default: the library's choice)."),
+    .init("auto-tls", .flag, "Encrypt the client port by a certificate of the node's own making."),
+    .init(
+      "self-signed-cert-validity", .integer, standard: "1", "Years for which certificates of auto-tls are good."),
+    .init(
+      "crl-check", .text, standard: "strict",
+      "'strict': every certificate must be covered by a current list of its issuer. 'listed', as etcd does: whoever is "
+        + "on the list is refused, however old it is, and everybody else let in."),
   ]
 
   private static let peerTLS: [SettingDefinition] = [
@@ -105,6 +112,13 @@ extension SettingDefinition {
     .init("peer-crl-file", .text, "Revocation list for members' certificates (PEM)."),
     .init("peer-cert-allowed-cn", .text, "The only common name that members' certificates may have."),
     .init("peer-cert-allowed-hostname", .text, "The only host name that members' certificates may have."),
+    .init("peer-auto-tls", .flag, "Encrypt between members by certificates of their own making. Nobody is checked."),
+    .init(
+      "peer-skip-client-san-verification", .flag,
+      "Let members in whose certificate does not speak of the address they come from."),
+    .init(
+      "experimental-peer-skip-client-san-verification", .flag,
+      "The name that etcd 3.4 and 3.5 have for peer-skip-client-san-verification."),
   ]
 
   private static let sidecar: [SettingDefinition] = [
@@ -164,7 +178,6 @@ extension SettingDefinition {
       ("experimental-downgrade-check-time", .duration, "all members speak one version"),
       ("experimental-stop-grpc-service-on-defrag", .flag, "requests are served during a defragmentation"),
       ("experimental-warning-unary-request-duration", .duration, "durations are in the metrics"),
-      ("experimental-peer-skip-client-san-verification", .flag, "members' names are always checked"),
       ("experimental-enable-distributed-tracing", .flag, "there is no tracing"),
       ("experimental-distributed-tracing-address", .text, "there is no tracing"),
       ("experimental-distributed-tracing-service-name", .text, "there is no tracing"),

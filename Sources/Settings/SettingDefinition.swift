@@ -42,7 +42,8 @@ package struct SettingDefinition: Sendable {
 
   /// etcd's rule: `ETCD_` and the flag in upper case with underscores. Settings of our own have `LEASEHOLD_`.
   package var environmentName: String {
-    let isOurs = ["cache", "quota-alarm-manual", "promote-learners"].contains(name) || name.hasPrefix("sidecar-")
+    let isOurs =
+      ["cache", "quota-alarm-manual", "promote-learners", "crl-check"].contains(name) || name.hasPrefix("sidecar-")
     let prefix = isOurs ? "LEASEHOLD_" : "ETCD_"
     return prefix + name.uppercased().map { $0 == "-" ? "_" : String($0) }.joined()
   }

@@ -152,13 +152,15 @@ package struct SettingsReader {
     "client-transport-security": [
       "cert-file": "cert-file", "key-file": "key-file", "client-cert-auth": "client-cert-auth",
       "trusted-ca-file": "trusted-ca-file", "client-crl-file": "client-crl-file",
-      "allowed-hostname": "client-cert-allowed-hostname",
+      "crl-file": "client-crl-file", "auto-tls": "auto-tls", "allowed-hostname": "client-cert-allowed-hostname",
       "client-cert-allowed-hostname": "client-cert-allowed-hostname",
     ],
     "peer-transport-security": [
       "cert-file": "peer-cert-file", "key-file": "peer-key-file", "client-cert-auth": "peer-client-cert-auth",
       "trusted-ca-file": "peer-trusted-ca-file", "peer-crl-file": "peer-crl-file",
-      "allowed-cn": "peer-cert-allowed-cn", "allowed-hostname": "peer-cert-allowed-hostname",
+      "crl-file": "peer-crl-file", "auto-tls": "peer-auto-tls",
+      "skip-client-san-verification": "peer-skip-client-san-verification", "allowed-cn": "peer-cert-allowed-cn",
+      "allowed-hostname": "peer-cert-allowed-hostname",
     ],
   ]
 

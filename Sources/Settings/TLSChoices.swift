@@ -38,7 +38,8 @@ extension NodeSettings.TLSChoices {
     var suites: [String] = []
     for name in names where !Self.suitesOfTLS13.contains(name) {
       guard let suite = Self.suites[name] else {
-        throw SettingsError("--cipher-suites: unexpected TLS cipher suite '\(name)'")
+        let known = Self.suites.keys.sorted().joined(separator: ", ")
+        throw SettingsError("--cipher-suites: unexpected TLS cipher suite '\(name)'; there are \(known)")
       }
       suites.append(suite)
     }

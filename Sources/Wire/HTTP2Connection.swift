@@ -51,6 +51,7 @@ final class HTTP2Connection: ChannelInboundHandler {
   var freeSlots: [Int] = []
   private var openStreamCount: Int { streams.count - freeSlots.count }
   var deadlines = StreamDeadlines()
+  var owed = OwedInput()
 
   // Connection upkeep
   private var hasReadSinceProbe = false
@@ -77,6 +78,7 @@ final class HTTP2Connection: ChannelInboundHandler {
     self.context = context
     eventLoop = context.eventLoop
     startSession()
+    waitForOwed()
     scheduleProbe()
     setNeedsFlush()
   }
@@ -97,6 +99,7 @@ final class HTTP2Connection: ChannelInboundHandler {
 
   func channelReadComplete(context: ChannelHandlerContext) {
     isReading = false
+    if owed.isOwed { waitForOwed() }
     reportTransferred()
     flushOutput()
   }
@@ -171,6 +174,7 @@ final class HTTP2Connection: ChannelInboundHandler {
     guard !isClosed else { return }
     isClosed = true
     timer?.cancel()
+    owed.cancel()
     deadlines.cancel()
     let open = streams
     streams = []
@@ -292,10 +296,10 @@ final class HTTP2Connection: ChannelInboundHandler {
     setNeedsFlush()
   }
 
-  /// Gives up on a stream whose peer does not read.
-  func reset(_ stream: HTTP2Stream) {
+  /// Gives up on a stream whose peer does not read, or breaks the rules.
+  func reset(_ stream: HTTP2Stream, _ code: nghttp2_error_code = NGHTTP2_ENHANCE_YOUR_CALM) {
     guard let session else { return }
-    _ = nghttp2_submit_rst_stream(session, 0, stream.id, NGHTTP2_ENHANCE_YOUR_CALM.rawValue)
+    _ = nghttp2_submit_rst_stream(session, 0, stream.id, code.rawValue)
     setNeedsFlush()
   }
 
@@ -307,6 +311,14 @@ final class HTTP2Connection: ChannelInboundHandler {
   }
 
   // MARK: Upkeep
+
+  /// Of a client that does not go on with what it has begun.
+  func giveUp() {
+    guard let session, !isClosed else { return }
+    _ = nghttp2_session_terminate_session(session, NGHTTP2_ENHANCE_YOUR_CALM.rawValue)
+    setNeedsFlush()
+    eventLoop.assumeIsolatedUnsafeUnchecked().execute { self.context?.close(promise: nil) }
+  }
 
   func pingReceived() {
     let verdict = pingPolicy.received(

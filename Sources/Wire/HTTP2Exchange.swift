@@ -35,6 +35,7 @@ final class HTTP2Exchange: HTTP2Stream, HTTPResponder, HTTPStream {
     if let length = request.header("content-length").flatMap({ Int($0) }), length > limit {
       return respond(bodyTooLarge(limit))
     }
+    connection.watchDeadline(of: self, eventLoop.now + connection.limits.bodyTimeout)
     if request.header("expect")?.lowercased() == "100-continue" { connection.submitContinue(self) }
   }
 
@@ -54,9 +55,14 @@ final class HTTP2Exchange: HTTP2Stream, HTTPResponder, HTTPStream {
     }
   }
 
+  override func expired() {
+    if case .receiving = state { respond(.problem(408, "the body did not arrive in time")) }
+  }
+
   override func remoteEnded() {
     guard case .receiving = state, let handler else { return }
     state = .waiting
+    deadline = nil
     _ = holdsRequestBytes(0)
     let request = request
     self.request.body = ByteBuffer()

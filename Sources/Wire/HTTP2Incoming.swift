@@ -9,6 +9,7 @@ extension HTTP2Connection {
     guard !isClosed else { return HTTP2Callbacks.failure }
     // Trailers of a request are of no use to us.
     headers.begin(isRequest ? streamID : 0)
+    owed.blockBegan()
     return 0
   }
 
@@ -22,10 +23,13 @@ extension HTTP2Connection {
     let header = frame.pointee.hd
     switch UInt32(header.type) {
     case NGHTTP2_HEADERS.rawValue:
+      owed.blockEnded()
       if frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST { openStream(header.stream_id) }
       fallthrough
     case NGHTTP2_DATA.rawValue:
-      if header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 { stream(header.stream_id)?.remoteEnded() }
+      if header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 { bodyEnded(header.stream_id) }
+    case NGHTTP2_SETTINGS.rawValue:
+      owed.settingsCame()
     case NGHTTP2_PING.rawValue:
       if header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) == 0 {
         pingReceived()
@@ -40,8 +44,20 @@ extension HTTP2Connection {
   func dataReceived(_ streamID: Int32, _ data: UnsafeRawBufferPointer) -> Int32 {
     guard !isClosed else { return HTTP2Callbacks.failure }
     guard let stream = stream(streamID), let bytes = sliceOfCurrentRead(data) else { return 0 }
-    stream.receive(bytes)
+    guard !stream.isRefused else { return 0 }
+    if stream.counts(data.count) { stream.receive(bytes) } else { refuseBody(of: stream) }
     return isClosed ? HTTP2Callbacks.failure : 0
+  }
+
+  private func bodyEnded(_ streamID: Int32) {
+    guard let stream = stream(streamID), !stream.isRefused else { return }
+    if stream.isBodyComplete { stream.remoteEnded() } else { refuseBody(of: stream) }
+  }
+
+  /// The body is not as long as its `content-length` (RFC 9113, 8.1.1).
+  private func refuseBody(of stream: HTTP2Stream) {
+    stream.isRefused = true
+    reset(stream, NGHTTP2_PROTOCOL_ERROR)
   }
 
   /// nghttp2 hands out payload where it lies in the read, so it can be shared instead of copied.
@@ -99,10 +115,12 @@ extension HTTP2Connection {
     if headers.isGRPC, servesGRPC {
       let route = routeCache.route(headers.path, in: services.grpc!)
       let call = GRPCServerCall(id: id, connection: self, metadata: metadata, route: route)
+      call.announcedBytes = headers.contentLength
       keep(call, session)
       call.start(headers)
     } else {
       let exchange = HTTP2Exchange(id: id, connection: self, headers: headers)
+      exchange.announcedBytes = headers.contentLength
       keep(exchange, session)
       exchange.start(headersTooLarge: headers.isTooLarge)
     }

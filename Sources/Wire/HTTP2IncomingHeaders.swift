@@ -2,6 +2,9 @@ import NIOCore
 
 /// The header block that is just arriving on a connection. Blocks never interleave, so one is enough; it is reused.
 struct IncomingHeaders {
+  /// As many as surely fit an Int.
+  private static let maxLengthDigits = 18
+
   var streamID: Int32 = 0
   /// Regular fields, `:authority` as "host"; without `grpc-timeout`, which differs from call to call.
   var block = HeaderBlock()
@@ -10,12 +13,15 @@ struct IncomingHeaders {
   var isGRPC = false
   /// Nil without the header; `.some(nil)` when it was malformed.
   var timeout: TimeAmount??
+  /// What the body's length is announced to be; nil without the header.
+  private(set) var contentLength: Int?
+  private var hasWrongLength = false
   var byteCount = 0
   var isTooLarge = false
   private var rules = HeaderRules()
 
   /// Not a request by HTTP's rules. To be asked when the block has ended.
-  var isMalformed: Bool { !rules.isRequest(method: method, path: path) }
+  var isMalformed: Bool { hasWrongLength || !rules.isRequest(method: method, path: path) }
 
   mutating func begin(_ streamID: Int32) {
     self.streamID = streamID
@@ -24,6 +30,8 @@ struct IncomingHeaders {
     path.removeAll(keepingCapacity: true)
     isGRPC = false
     timeout = nil
+    contentLength = nil
+    hasWrongLength = false
     byteCount = 0
     isTooLarge = false
     rules = HeaderRules()
@@ -42,9 +50,25 @@ struct IncomingHeaders {
     } else if sameText(name, "grpc-timeout") {
       timeout = .some(grpcTimeout(value))
     } else {
-      if sameText(name, "content-type") { isGRPC = isGRPCContentType(value) }
+      if sameText(name, "content-type") {
+        isGRPC = isGRPCContentType(value)
+      } else if sameText(name, "content-length") {
+        noteLength(value)
+      }
       block.append(name, value)
     }
+  }
+
+  /// Digits only, and a second one only if it says the same (RFC 9110, 8.6).
+  private mutating func noteLength(_ value: UnsafeRawBufferPointer) {
+    var length = 0
+    var isNumber = !value.isEmpty && value.count <= Self.maxLengthDigits
+    for byte in value where isNumber {
+      isNumber = byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9")
+      if isNumber { length = length * 10 + Int(byte - UInt8(ascii: "0")) }
+    }
+    if !isNumber || (contentLength ?? length) != length { hasWrongLength = true }
+    contentLength = length
   }
 
   private mutating func addPseudo(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {

@@ -40,6 +40,20 @@ class HTTP2Stream {
 
   // Input
 
+  /// The length of the body as its headers announce it; nil when they do not.
+  var announcedBytes: Int?
+  private var bodyBytes = 0
+  /// The body was not what was announced: the stream is being reset, and nothing of it counts any more.
+  var isRefused = false
+
+  /// Counts bytes of the body; false when they are more than was announced.
+  func counts(_ bytes: Int) -> Bool {
+    bodyBytes += bytes
+    return bodyBytes <= announcedBytes ?? .max
+  }
+
+  var isBodyComplete: Bool { bodyBytes == announcedBytes ?? bodyBytes }
+
   /// Request bytes that this stream holds, as the connection has counted them.
   private var heldBytes = 0
 

@@ -19,6 +19,70 @@ struct StreamDeadlines {
   }
 }
 
+/// What a client owes: its SETTINGS from the beginning, and the rest of a header block that it has begun. There is a
+/// time limit for both, so that nobody holds a connection by a byte now and then. Bodies have their own.
+struct OwedInput {
+  enum Standing {
+    case nothing
+    case waiting(until: NIODeadline)
+    case overdue
+  }
+
+  private var hasSettings = false
+  private var isInBlock = false
+  /// Since when the present debt was seen; nil without one.
+  private var since: NIODeadline?
+  private var timer: Scheduled<Void>?
+
+  var isOwed: Bool { !hasSettings || isInBlock }
+
+  mutating func settingsCame() {
+    if !hasSettings { since = nil }
+    hasSettings = true
+  }
+
+  mutating func blockBegan() { isInBlock = true }
+
+  mutating func blockEnded() {
+    isInBlock = false
+    since = nil
+  }
+
+  mutating func cancel() {
+    timer?.cancel()
+    timer = nil
+  }
+
+  mutating func wait(until deadline: NIODeadline, on eventLoop: any EventLoop, _ strike: @escaping () -> Void) {
+    if since == nil { since = eventLoop.now }
+    guard timer == nil else { return }
+    timer = eventLoop.assumeIsolatedUnsafeUnchecked().scheduleTask(deadline: deadline, strike)
+  }
+
+  mutating func struck(at now: NIODeadline, limit: TimeAmount) -> Standing {
+    timer = nil
+    guard isOwed, let since else { return .nothing }
+    return now - since >= limit ? .overdue : .waiting(until: since + limit)
+  }
+}
+
+extension HTTP2Connection {
+  /// To be called at the end of a turn that leaves something owed. A timer that strikes too early is set again: debts
+  /// are paid within microseconds as a rule, and timers are dear.
+  func waitForOwed() {
+    guard !isClosed else { return }
+    owed.wait(until: eventLoop.now + limits.headerTimeout, on: eventLoop) { self.checkOwed() }
+  }
+
+  private func checkOwed() {
+    switch owed.struck(at: eventLoop.now, limit: limits.headerTimeout) {
+    case .nothing: break
+    case .waiting(let deadline): owed.wait(until: deadline, on: eventLoop) { self.checkOwed() }
+    case .overdue: giveUp()
+    }
+  }
+}
+
 /// How often a client may PING (grpc-go's keepalive enforcement): the third PING that comes too early ends the
 /// connection. PINGs that follow frames of ours measure bandwidth and are free.
 struct PingPolicy {

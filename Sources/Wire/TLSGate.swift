@@ -17,6 +17,8 @@ package final class TLSGate: ChannelInboundHandler, RemovableChannelHandler {
   private final class Peer {
     var identity: PeerIdentity?
     var refusal: (any Error)?
+    /// What was judged, and in which round of the guests.
+    var judged: (question: TrustQuestion, round: Int)?
   }
 
   /// Which side the other end is; how the log calls it.
@@ -28,14 +30,20 @@ package final class TLSGate: ChannelInboundHandler, RemovableChannelHandler {
   /// Where certificates are judged and what is said about it.
   private struct Court {
     var role: Role
+    var check: TrustCheck
+    /// As it was dialled.
+    var host: String?
+    var guests: TLSGuests
     var threadPool: NIOThreadPool
     var logger: Logger
-    var address: String
+    var address: SocketAddress?
   }
 
   typealias Ready = (_ channel: any Channel, _ negotiated: String?, _ peer: PeerIdentity?) throws -> Void
 
   private let peer: Peer
+  /// Nil when nobody's certificate is looked at.
+  private let court: Court?
   private let requiresIdentity: Bool
   private let timeout: TimeAmount
   private let logger: Logger
@@ -46,10 +54,11 @@ package final class TLSGate: ChannelInboundHandler, RemovableChannelHandler {
   private var isDecided = false
 
   private init(
-    peer: Peer, requiresIdentity: Bool, timeout: TimeAmount, logger: Logger, ready: @escaping Ready,
+    peer: Peer, court: Court?, requiresIdentity: Bool, timeout: TimeAmount, logger: Logger, ready: @escaping Ready,
     failed: @escaping (TLSFailure) -> Void
   ) {
     self.peer = peer
+    self.court = court
     self.requiresIdentity = requiresIdentity
     self.timeout = timeout
     self.logger = logger
@@ -64,16 +73,20 @@ package final class TLSGate: ChannelInboundHandler, RemovableChannelHandler {
   ) throws {
     let context = try settings.context()
     let peer = Peer()
+    let court = settings.clientCertificates.check.map { check in
+      Court(
+        role: .client, check: check, guests: settings.guests, threadPool: threadPool, logger: logger,
+        address: channel.remoteAddress)
+    }
     let handler: NIOSSLServerHandler
-    if let check = settings.clientCertificates.check {
-      let court = Court(role: .client, threadPool: threadPool, logger: logger, address: Self.address(of: channel))
-      handler = NIOSSLServerHandler(context: context) { chain, promise in verify(chain, check, peer, promise, court) }
+    if let court {
+      handler = NIOSSLServerHandler(context: context) { chain, promise in verify(chain, peer, promise, court) }
     } else {
       handler = NIOSSLServerHandler(context: context)
     }
     let gate = TLSGate(
-      peer: peer, requiresIdentity: settings.clientCertificates.areRequired, timeout: timeout, logger: logger,
-      ready: ready
+      peer: peer, court: court, requiresIdentity: settings.clientCertificates.areRequired, timeout: timeout,
+      logger: logger, ready: ready
     ) { logger.debug("TLS handshake failed", metadata: ["reason": "\($0)"]) }
     try channel.pipeline.syncOperations.addHandlers(handler, gate)
   }
@@ -84,31 +97,30 @@ package final class TLSGate: ChannelInboundHandler, RemovableChannelHandler {
   ///   - host: as it was dialled: a name or an address.
   ///   - finished: called once, on the event loop; the channel of a failure is closed.
   package static func dial(
-    on channel: any Channel, settings: TLSSettings, host: String, check: @escaping ServerTrustCheck,
+    on channel: any Channel, settings: TLSSettings, host: String, check: @escaping TrustCheck,
     timeout: TimeAmount, threadPool: NIOThreadPool, logger: Logger,
     finished: @escaping (Result<any Channel, TLSFailure>) -> Void
   ) throws {
     let peer = Peer()
-    let court = Court(role: .server, threadPool: threadPool, logger: logger, address: Self.address(of: channel))
+    let court = Court(
+      role: .server, check: check, host: host, guests: settings.guests, threadPool: threadPool, logger: logger,
+      address: channel.remoteAddress)
     // Only names may be announced (RFC 6066, §3).
     let isAddress = (try? SocketAddress(ipAddress: host, port: 0)) != nil
     let handler = try NIOSSLClientHandler(
       context: try settings.clientContext(), serverHostname: isAddress ? nil : host
     ) { chain, promise in
-      verify(chain, { check($0, host) }, peer, promise, court)
+      verify(chain, peer, promise, court)
     }
     let gate = TLSGate(
-      peer: peer, requiresIdentity: true, timeout: timeout, logger: logger,
+      peer: peer, court: court, requiresIdentity: true, timeout: timeout, logger: logger,
       ready: { channel, _, _ in finished(.success(channel)) }, failed: { finished(.failure($0)) })
     try channel.pipeline.syncOperations.addHandlers(handler, gate)
   }
 
-  private static func address(of channel: any Channel) -> String { channel.remoteAddress?.description ?? "?" }
-
   /// Has the chain judged on a thread of the pool. NIOSSL fails the handshake when the promise does.
   private static func verify(
-    _ chain: [NIOSSLCertificate], _ check: @escaping TrustCheck, _ peer: Peer,
-    _ promise: EventLoopPromise<NIOSSLVerificationResult>, _ court: Court
+    _ chain: [NIOSSLCertificate], _ peer: Peer, _ promise: EventLoopPromise<NIOSSLVerificationResult>, _ court: Court
   ) {
     let eventLoop = promise.futureResult.eventLoop
     let der: [[UInt8]]
@@ -118,17 +130,20 @@ package final class TLSGate: ChannelInboundHandler, RemovableChannelHandler {
       promise.fail(error)
       return
     }
-    court.threadPool.runIfActive(eventLoop: eventLoop) { try check(der).get() }
+    let question = TrustQuestion(chain: der, host: court.host, address: court.address?.ipAddress)
+    let (check, round) = (court.check, court.guests.round)
+    court.threadPool.runIfActive(eventLoop: eventLoop) { try check(question).get() }
       .assumeIsolated().whenComplete { result in
         switch result {
         case .success(let identity):
           peer.identity = identity
+          peer.judged = (question, round)
           promise.succeed(.certificateVerified)
         case .failure(let error):
           peer.refusal = error
           court.logger.info(
             "\(court.role.rawValue) certificate refused",
-            metadata: ["peer": "\(court.address)", "reason": "\(error)"])
+            metadata: ["peer": "\(court.address.map { "\($0)" } ?? "?")", "reason": "\(error)"])
           promise.succeed(.failed)
         }
       }
@@ -163,6 +178,11 @@ package final class TLSGate: ChannelInboundHandler, RemovableChannelHandler {
     }
     guard !isDecided else { return }
     isDecided = true
+    if let court, let (question, round) = peer.judged {
+      court.guests.add(
+        .init(channel: context.channel, question: question, check: court.check, role: court.role.rawValue),
+        judgedIn: round, threadPool: court.threadPool, logger: logger)
+    }
     do {
       try ready(context.channel, negotiated, peer.identity)
     } catch {

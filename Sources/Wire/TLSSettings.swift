@@ -1,3 +1,4 @@
+import Logging
 import NIOCore
 import NIOPosix
 import NIOSSL
@@ -15,39 +16,6 @@ package enum PEMSource: Sendable {
     case .bytes: "(in memory)"
     }
   }
-}
-
-/// Who a client's certificate says it is.
-package struct PeerIdentity: Hashable, Sendable {
-  package var commonName: String?
-
-  package init(commonName: String?) { self.commonName = commonName }
-}
-
-/// Decides whether a chain (DER, the leaf first, as the peer sent it) is trusted. Runs on a thread of its own pool, so
-/// it may block; a failure ends the handshake, and its description is logged.
-package typealias TrustCheck = @Sendable (_ chain: [[UInt8]]) -> Result<PeerIdentity, any Error>
-
-/// The same for a server that was dialled as `host`, a name or an address, which its certificate must state.
-package typealias ServerTrustCheck =
-  @Sendable (_ chain: [[UInt8]], _ host: String) -> Result<PeerIdentity, any Error>
-
-/// What a TLS listener wants of its clients.
-package enum ClientCertificates: Sendable {
-  case ignored
-  /// Looked at when presented, and then they must be trusted.
-  case optional(TrustCheck)
-  /// A client without one is refused.
-  case required(TrustCheck)
-
-  var check: TrustCheck? {
-    switch self {
-    case .ignored: nil
-    case .optional(let check), .required(let check): check
-    }
-  }
-
-  var areRequired: Bool { if case .required = self { true } else { false } }
 }
 
 package enum TLSProtocolVersion: Sendable {
@@ -69,6 +37,8 @@ package final class TLSSettings: Sendable {
   }
 
   package let clientCertificates: ClientCertificates
+  /// Who is here by a certificate.
+  let guests = TLSGuests()
   private let minimum: TLSProtocolVersion
   private let maximum: TLSProtocolVersion?
   private let cipherSuites: String?
@@ -98,6 +68,15 @@ package final class TLSSettings: Sendable {
     }
     material.withLock { $0 = fresh }
   }
+
+  /// To be called when the checks have come to trust others than before: connections whose certificate would not be
+  /// accepted any more are closed, with a line in the log for each.
+  package func judgeAgain(threadPool: NIOThreadPool = .singleton, logger: Logger) {
+    guests.judgeAgain(threadPool: threadPool, logger: logger)
+  }
+
+  /// Connections that stand by a certificate.
+  package var certifiedConnectionCount: Int { guests.count }
 
   /// The context for one connection.
   ///

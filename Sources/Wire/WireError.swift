@@ -8,6 +8,8 @@ package enum WireError: Error, Hashable, Sendable, CustomStringConvertible {
   case socketPathTooLong(String, maxBytes: Int)
   case tls(String)
   case stopped
+  /// More than the server may have open.
+  case tooManyConnections(Int)
 
   package var description: String {
     switch self {
@@ -18,6 +20,7 @@ package enum WireError: Error, Hashable, Sendable, CustomStringConvertible {
       "cannot listen on \(path): the path of a Unix socket has at most \(maxBytes) bytes"
     case .tls(let reason): "TLS: \(reason)"
     case .stopped: "the server has been stopped"
+    case .tooManyConnections(let limit): "there are \(limit) connections already, as many as there may be"
     }
   }
 }

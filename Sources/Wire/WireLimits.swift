@@ -39,6 +39,9 @@ package struct WireLimits: Sendable {
   package var bodyIdleTimeout: TimeAmount = .seconds(30)
   package var bodyTimeout: TimeAmount = .minutes(5)
 
+  /// Connections that a server keeps open, on all its listeners together; those beyond are closed at once.
+  package var maxConnections = Int.max
+
   // Back-pressure
   /// A stream that has gone above the high mark is told when it has fallen below the low one.
   package var streamHighWaterBytes = 512 * 1024

@@ -21,6 +21,8 @@ package final class WireServer: Sendable {
     var isStopping = false
     var listeners: [Listener] = []
     var connections: [ObjectIdentifier: any Channel] = [:]
+    /// Connections are being turned away. One line for each stretch.
+    var isFull = false
   }
 
   private let group: any EventLoopGroup
@@ -144,7 +146,7 @@ package final class WireServer: Sendable {
       )
       .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
-          guard self.track(channel) else { throw WireError.stopped }
+          try self.track(channel, limit: limits.maxConnections)
           try initialize(channel)
         }
       }
@@ -163,19 +165,29 @@ package final class WireServer: Sendable {
     return listener
   }
 
-  /// Remembers a connection until it closes; false when the server stops.
-  private func track(_ channel: any Channel) -> Bool {
+  /// Remembers a connection until it closes.
+  private func track(_ channel: any Channel, limit: Int) throws(WireError) {
     let key = ObjectIdentifier(channel)
-    let isTracked = state.withLock { state in
-      if !state.isStopping { state.connections[key] = channel }
-      return !state.isStopping
+    let (refusal, isFirst) = state.withLock { state -> (WireError?, Bool) in
+      guard !state.isStopping else { return (.stopped, false) }
+      guard state.connections.count < limit else {
+        defer { state.isFull = true }
+        return (.tooManyConnections(limit), !state.isFull)
+      }
+      state.connections[key] = channel
+      return (nil, false)
     }
-    if isTracked {
-      channel.closeFuture.whenComplete { [weak self] _ in
-        self?.state.withLock { state in _ = state.connections.removeValue(forKey: key) }
+    if let refusal {
+      if isFirst { logger.warning("\(refusal): new ones are closed until others end") }
+      throw refusal
+    }
+    channel.closeFuture.whenComplete { [weak self] _ in
+      self?.state.withLock { state in
+        state.connections.removeValue(forKey: key)
+        // Not at the first that ends: otherwise a line would come with every one that takes its place.
+        if state.connections.count < limit - limit / 10 { state.isFull = false }
       }
     }
-    return isTracked
   }
 
   /// Stops listening, lets open requests finish for `grace` (HTTP/2 peers get a GOAWAY), and closes what is left.

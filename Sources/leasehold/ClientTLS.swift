@@ -1,50 +1,51 @@
+import Logging
 import PKI
 import Settings
 import Wire
 
-/// TLS of the client port: libcrypto decides trust, the wire moves the bytes.
+/// TLS of the client and metrics ports: libcrypto decides trust, the wire moves the bytes.
 enum ClientTLS {
-  /// Checks the files before anything listens. Throws a one-line `PKIError` or `WireError`.
-  static func load(_ settings: NodeSettings.ClientTLS?, _ choices: NodeSettings.TLSChoices) throws -> TLSSettings? {
+  /// Nil without TLS.
+  static func load(
+    _ settings: NodeSettings.ClientTLS?, _ choices: NodeSettings.TLSChoices, logger: Logger
+  ) throws -> TLSMaterial? {
     guard let settings else { return nil }
-    _ = try CertifiedKey.load(certificatePath: settings.certificateFile, keyPath: settings.keyFile)
-    return try TLSSettings(
-      certificateChain: .file(settings.certificateFile), privateKey: .file(settings.keyFile),
-      clientCertificates: try clientCertificates(settings), choices)
+    return try TLSMaterial(
+      certificate: settings.certificateFile, key: settings.keyFile, selfSigned: settings.selfSigned, purpose: .server,
+      trust: .init(
+        authorities: settings.trustedCAFile, revocations: settings.revocationListFile,
+        check: settings.revocationCheck),
+      choices: choices, logger: logger
+    ) { trust in
+      guard let trust else { return .ignored }
+      return .required { question in judge(question, trust.current, settings.allowedHostnames) }
+    }
   }
 
-  private static func clientCertificates(_ settings: NodeSettings.ClientTLS) throws -> ClientCertificates {
-    guard let trustedCAFile = settings.trustedCAFile else { return .ignored }
-    let store = try TrustStore.load(caPath: trustedCAFile, crlPath: settings.revocationListFile)
-    return .required { chain in
-      switch store.verify(chainDER: chain, purpose: .client) {
-      case .success(let peer): judged(peer, settings.allowedHostnames)
-      case .failure(let error): .failure(error)
+  private static func judge(
+    _ question: TrustQuestion, _ store: TrustStore, _ allowed: [String]
+  ) -> Result<PeerIdentity, any Error> {
+    var verdict = store.verify(chainDER: question.chain, purpose: .client, occasion: question.trustOccasion)
+    if case .success = verdict, !allowed.isEmpty {
+      // One of the names will do; the last refusal is told.
+      for name in allowed {
+        verdict = store.verify(
+          chainDER: question.chain, purpose: .client, hostName: PeerName(name), occasion: question.trustOccasion)
+        if case .success = verdict { break }
       }
     }
-  }
-
-  private static func judged(_ peer: VerifiedPeer, _ allowed: [String]) -> Result<PeerIdentity, any Error> {
-    guard allowed.isEmpty || allowed.contains(where: peer.dnsNames.contains) else {
-      return .failure(SettingsError("a certificate of \(peer.commonName ?? "nobody") is valid and not allowed"))
+    switch verdict {
+    case .success(let peer): return .success(PeerIdentity(commonName: peer.commonName))
+    case .failure(let error): return .failure(error)
     }
-    return .success(PeerIdentity(commonName: peer.commonName))
   }
 }
 
-extension TLSSettings {
-  /// With what the operator has chosen for every port.
-  convenience init(
-    certificateChain: PEMSource, privateKey: PEMSource, clientCertificates: ClientCertificates,
-    _ choices: NodeSettings.TLSChoices
-  ) throws(WireError) {
-    try self.init(
-      certificateChain: certificateChain, privateKey: privateKey, clientCertificates: clientCertificates,
-      minimumVersion: choices.minimum.forWire, maximumVersion: choices.maximum?.forWire,
-      cipherSuites: choices.cipherSuites?.joined(separator: ":"))
+extension TrustQuestion {
+  var trustOccasion: TrustOccasion {
+    switch occasion {
+    case .handshake: .arrival(currentUnixSeconds())
+    case .review: .review
+    }
   }
-}
-
-extension NodeSettings.TLSChoices.Version {
-  fileprivate var forWire: TLSProtocolVersion { self == .tls13 ? .tls13 : .tls12 }
 }

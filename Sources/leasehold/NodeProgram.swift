@@ -18,7 +18,7 @@ struct NodeProgram {
   let logger: Logger
 
   func run() async throws {
-    let tls = try ClientTLS.load(settings.clientTLS, settings.tls)
+    let tls = try ClientTLS.load(settings.clientTLS, settings.tls, logger: logger)
     let auth = try Credentials.load(settings)
     try checkCluster()
     let host = try SidecarHost.checked(settings.sidecar)
@@ -37,13 +37,16 @@ struct NodeProgram {
     let termination = await Termination.listen()
     node.whenRemoved { termination.request() }
     let server = WireServer(group: group, logger: logger)
+    let reload = TLSReload([tls, access.trust?.material].compactMap { $0 }, logger: logger)
+    let reloading = Task { await reload.run() }
+    defer { reloading.cancel() }
     var starting: Task<SidecarHost.Running?, any Error>?
     do {
       if let peers { try await access.listen(peers) }
       if settings.cluster.listenPeerURLs.isEmpty, node.members.count > 1 {
         logger.error("the cluster has other members, but --listen-peer-urls is not given: they cannot reach this one")
       }
-      try await serveClients(node, peers, on: server, tls: tls, auth)
+      try await serveClients(node, peers, on: server, tls: tls?.settings, auth)
       starting = startSidecar(host, node, server, on: group.any(), termination)
       await termination.signalled()
       logger.info("stopping")
@@ -146,6 +149,7 @@ struct NodeProgram {
   private var wireLimits: WireLimits {
     var limits = WireLimits()
     limits.maxMessageBytes = settings.maxRequestBytes + WireLimits.grpcOverheadBytes
+    limits.maxConnections = OpenFiles.connectionLimit
     // The same message as JSON: base64, and some room for names and numbers.
     limits.maxBodyBytes = max(limits.maxBodyBytes, 2 * limits.maxMessageBytes)
     let connections = settings.connections

@@ -4,7 +4,7 @@ import PKI
 struct PKICommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "pki", abstract: "A private CA for nodes and clients.",
-    subcommands: [Init.self, Issue.self, Inspect.self])
+    subcommands: [Init.self, Issue.self, Revoke.self, Inspect.self])
 
   struct Init: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Make a CA: ca.crt and ca.key. Never overwrites one.")
@@ -51,6 +51,30 @@ struct PKICommand: ParsableCommand {
       let issued = try CertificateAuthority.load(directory: dir).issue(
         name: name, purpose: purpose, subjectAlternativeNames: host, validDays: days, outputDirectory: out)
       print("wrote \(issued.certificatePath) and \(issued.keyPath)")
+    }
+  }
+
+  struct Revoke: ParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Put a certificate on the CA's revocation list, ca.crl.",
+      discussion: "Without --cert the list is signed anew as it is (or an empty one made), so that it does not run out."
+    )
+
+    @Option(help: "The CA's folder.")
+    var dir: String
+    @Option(help: "The certificate to be revoked.")
+    var cert: String?
+    @Option(help: "Days for which the list is good.")
+    var days: Int = 365
+
+    func run() throws {
+      let authority = try CertificateAuthority.load(directory: dir)
+      guard let cert else {
+        print("wrote \(try authority.renewRevocationList(listValidDays: days))")
+        return
+      }
+      let revoked = try Certificate.load(cert)[0]
+      print("wrote \(try authority.revoke(revoked, listValidDays: days)): \(revoked.subject) is revoked")
     }
   }
 

@@ -2,7 +2,6 @@ import ClusterNode
 import Logging
 import NIOCore
 import NIOPosix
-import PKI
 import PeerProtocol
 import PeerTransport
 import Primitives
@@ -16,13 +15,15 @@ struct PeerAccess {
   let settings: NodeSettings
   let group: any EventLoopGroup
   let logger: Logger
-  let tls: PeerTLS?
+  let trust: PeerTrust?
+
+  private var tls: PeerTLS? { trust?.tls }
 
   init(_ settings: NodeSettings, group: any EventLoopGroup, logger: Logger) throws {
     self.settings = settings
     self.group = group
     self.logger = logger
-    tls = try settings.cluster.peerTLS.map { try Self.load($0, settings.tls) }
+    trust = try settings.cluster.peerTLS.map { try PeerTrust($0, settings.tls, logger: logger) }
   }
 
   func transport(_ identity: MemberIdentity, _ receiver: any PeerReceiver) -> PeerTransport {
@@ -76,43 +77,5 @@ struct PeerAccess {
     let cluster = try reader.readCluster()
     try reader.finish()
     return cluster
-  }
-
-  // MARK: TLS
-
-  private static func load(_ settings: NodeSettings.PeerTLS, _ choices: NodeSettings.TLSChoices) throws -> PeerTLS {
-    _ = try CertifiedKey.load(certificatePath: settings.certificateFile, keyPath: settings.keyFile)
-    let store = try settings.trustedCAFile.map {
-      try TrustStore.load(caPath: $0, crlPath: settings.revocationListFile)
-    }
-    guard let store else { throw SettingsError("--peer-trusted-ca-file is missing: it says which members to trust") }
-    let check: TrustCheck = { chain in
-      judged(store.verify(chainDER: chain, purpose: .client), allowed: settings.allowedName)
-    }
-    let listener = try TLSSettings(
-      certificateChain: .file(settings.certificateFile), privateKey: .file(settings.keyFile),
-      clientCertificates: settings.demandsCertificates ? .required(check) : .ignored, choices)
-    return PeerTLS(settings: listener) { chain, host in
-      judged(store.verify(chainDER: chain, purpose: .server, hostName: PeerName(host)), allowed: nil)
-    }
-  }
-
-  private static func judged(
-    _ verdict: Result<VerifiedPeer, TrustError>, allowed: NodeSettings.AllowedName?
-  ) -> Result<PeerIdentity, any Error> {
-    switch verdict {
-    case .failure(let error): return .failure(error)
-    case .success(let peer):
-      let isAllowed =
-        switch allowed {
-        case nil: true
-        case .commonName(let name): peer.commonName == name
-        case .hostname(let name): peer.dnsNames.contains(name)
-        }
-      guard isAllowed else {
-        return .failure(SettingsError("a certificate of \(peer.commonName ?? "nobody") is valid and not allowed"))
-      }
-      return .success(PeerIdentity(commonName: peer.commonName))
-    }
   }
 }

@@ -17,7 +17,7 @@ class Profile:
     takes_preloads: bool = True     # libfaketime and failing_disk.so can be loaded into it
     has_sidecar: bool = True
     has_known_files: bool = True    # log and store lie where Leasehold's do, and can be damaged
-    reloads_certificates: bool = False  # new connections are shown a new certificate without a restart
+    reloads_certificates: bool = True   # new connections are shown a new certificate without a restart
     stuck_leader_yields: bool = True    # a leader whose own disk is stuck hands over, so that leases go on ending
     resumes_fast: bool = True       # writes resume within two election time-outs of the leader's death
     drains: bool = True             # what is under way at SIGTERM is answered before the process ends

@@ -18,15 +18,18 @@ class Member(Node):
     def peer_url(self):
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.peer_port}"
 
+    def peer_tls_flags(self):
+        return [
+            "--peer-cert-file", self.pki.certificate("node"), "--peer-key-file", self.pki.key("node"),
+            "--peer-client-cert-auth", "--peer-trusted-ca-file", self.pki.authority]
+
     def command(self):
         flags = [
             "--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url,
             "--initial-cluster", self.cluster.initial_cluster, "--initial-cluster-token", "test",
             "--initial-cluster-state", self.state]
         if self.tls:
-            flags += [
-                "--peer-cert-file", self.pki.certificate("node"), "--peer-key-file", self.pki.key("node"),
-                "--peer-client-cert-auth", "--peer-trusted-ca-file", self.pki.authority]
+            flags += self.peer_tls_flags()
         return [*super().command(), *flags, *self.extra]
 
     def status(self):
@@ -36,15 +39,15 @@ class Member(Node):
 
 
 class Cluster:
-    def __init__(self, space, pki, size=3, tls=True, names=None):
-        self.space, self.pki, self.tls = space, pki, tls
+    def __init__(self, space, pki, size=3, tls=True, names=None, kind=Member):
+        self.space, self.pki, self.tls, self.kind = space, pki, tls, kind
         self.members = {}
         for name in names or [f"m{number}" for number in range(size)]:
             self._make(name)
         self.initial_cluster = self._listing()
 
     def _make(self, name):
-        self.members[name] = self.space.own(Member(self.space, self.pki, name, self, self.tls))
+        self.members[name] = self.space.own(self.kind(self.space, self.pki, name, self, self.tls))
         return self.members[name]
 
     def _listing(self):

@@ -205,4 +205,74 @@ struct TrustStoreTests {
     }
     #expect(answers.count == 64 && answers.allSatisfy { $0 })
   }
+
+  @Test("Under etcd's rule whoever is on the list is refused, however old it is and whoever signed it")
+  func listedRule() throws {
+    let shop = try Workshop()
+    let (authority, other) = (try shop.authority(), try shop.authority("other CA", in: "other"))
+    let revoked = try authority.issue(name: "revoked", purpose: .client)
+    let good = try authority.issue(name: "good", purpose: .client)
+    let stranger = try other.issue(name: "stranger", purpose: .client)
+    let now = currentUnixSeconds()
+    try authority.revoke(revoked.certificate, listValidDays: 1, now: now - 10 * day)
+    let ca = try shop.read(authority.certificatePath) + shop.read(other.certificatePath)
+    let list = try shop.read(authority.revocationListPath)
+    let listed = try TrustStore(caPEM: ca, crlPEM: list, rule: .listed)
+    #expect(
+      failure(listed.verify(chainDER: [revoked.certificate.der], purpose: .client))
+        == .revoked(subject: "CN=revoked", serial: revoked.certificate.serial))
+    #expect(failure(listed.verify(chainDER: [good.certificate.der], purpose: .client)) == nil)
+    #expect(failure(listed.verify(chainDER: [stranger.certificate.der], purpose: .client)) == nil)
+    #expect(
+      failure(listed.verify(chainDER: [good.certificate.der, revoked.certificate.der], purpose: .client)) != nil,
+      "every certificate that is sent is looked at")
+    #expect(listed.strictListsEnd == nil)
+
+    let strict = try TrustStore(caPEM: ca, crlPEM: list, rule: .strict)
+    for peer in [good, stranger] {
+      guard case .revocationUnknown? = failure(strict.verify(chainDER: [peer.certificate.der], purpose: .client)) else {
+        Issue.record("a list that has run out, or is another authority's, covers nobody")
+        continue
+      }
+    }
+    #expect(try #require(strict.strictListsEnd) < now)
+  }
+
+  @Test("A review asks who is trusted, not what time it is")
+  func reviews() throws {
+    let shop = try Workshop()
+    let (authority, other) = (try shop.authority(), try shop.authority("other CA", in: "other"))
+    let expired = try authority.issue(
+      name: "expired", purpose: .client, validDays: 1, validFrom: currentUnixSeconds() - 5 * day)
+    let chain = [expired.certificate.der]
+    #expect(failure(try authority.trustStore().verify(chainDER: chain, purpose: .client)) != nil)
+    #expect(failure(try authority.trustStore().verify(chainDER: chain, purpose: .client, occasion: .review)) == nil)
+    #expect(failure(try other.trustStore().verify(chainDER: chain, purpose: .client, occasion: .review)) != nil)
+    try authority.revoke(expired.certificate)
+    #expect(
+      failure(try authority.trustStore(crl: true).verify(chainDER: chain, purpose: .client, occasion: .review))
+        == .revoked(subject: "CN=expired", serial: expired.certificate.serial))
+  }
+
+  @Test("What auto-tls makes is kept until it runs out")
+  func selfSigned() throws {
+    let shop = try Workshop()
+    let directory = shop.file("fixtures/peer")
+    let now = currentUnixSeconds()
+    func prepare(at time: Int64) throws -> Bool {
+      try SelfSignedPair.prepare(
+        directory: directory, hosts: ["localhost", "127.0.0.1"], purpose: .peer, validYears: 1, now: time)
+    }
+    #expect(try prepare(at: now))
+    #expect(try shop.mode("\(directory)/key.pem") == 0o600)
+    let first = try shop.read("\(directory)/cert.pem")
+    #expect(try !prepare(at: now + 300 * day))
+    #expect(try shop.read("\(directory)/cert.pem") == first)
+    #expect(try prepare(at: now + 366 * day))
+    let pair = try CertifiedKey.load(certificatePath: "\(directory)/cert.pem", keyPath: "\(directory)/key.pem")
+    #expect(pair.certificate.alternativeNames.dns == ["localhost"])
+    #expect(pair.certificate.alternativeNames.ip == ["127.0.0.1"])
+    let text = try shop.openssl("x509", "-in", "\(directory)/cert.pem", "-noout", "-purpose").output
+    #expect(text.contains("SSL client : Yes") && text.contains("SSL server : Yes"))
+  }
 }

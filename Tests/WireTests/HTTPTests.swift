@@ -7,7 +7,7 @@ import Wire
 @Suite struct HTTPTests {
   // MARK: HTTP/2
 
-  private func get(_ path: String, _ method: String = "GET") -> [(String, String)] {
+  func get(_ path: String, _ method: String = "GET") -> [(String, String)] {
     [(":method", method), (":scheme", "http"), (":path", path), (":authority", "test")]
   }
 
@@ -105,6 +105,17 @@ import Wire
     #expect(client.answers[id]!.isClosed && client.answers[id]!.errorCode == 11)
     #expect(journal.all == ["stream closed"])
     #expect(client.answers[try client.request(get("/hello"))]!.headers[":status"] == "200")
+  }
+
+  @Test func noMoreStreamsThanAreGranted() throws {
+    var limits = WireLimits()
+    limits.maxConcurrentStreams = 3
+    let client = try joinedClient(testServices(limits: limits))
+    let open = try (0..<3).map { _ in try client.call("/test.Echo/Chat", [[1]], ends: false) }
+    let waiting = try client.call("/test.Echo/Say", [[1]])
+    #expect(client.answers[waiting]!.grpcStatus == nil, "a client that heeds the limit holds it back")
+    try client.reset(open[0])
+    #expect(client.answers[waiting]!.grpcStatus == "0")
   }
 
   // MARK: HTTP/1.1

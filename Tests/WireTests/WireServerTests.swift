@@ -1,5 +1,6 @@
 import Foundation
 import Logging
+import NIOConcurrencyHelpers
 import NIOCore
 import NIOPosix
 import TestSupport
@@ -208,8 +209,8 @@ import Wire
   private struct Distrust: Error {}
 
   /// Trusts whoever has "alice" in the certificate: the real decision is libcrypto's and tested elsewhere.
-  private let trustAlice: TrustCheck = { chain in
-    guard let leaf = chain.first else { return .failure(Distrust()) }
+  private let trustAlice: TrustCheck = { question in
+    guard let leaf = question.chain.first else { return .failure(Distrust()) }
     let name = Array("alice".utf8)
     let found = leaf.indices.contains { leaf[$0...].starts(with: name) }
     return found ? .success(PeerIdentity(commonName: "alice")) : .failure(Distrust())
@@ -291,6 +292,64 @@ import Wire
       try tls.replace(certificateChain: .file(new.file("server.pem")), privateKey: .file(new.file("server.key")))
       #expect(try await trusts(new))
       #expect(try await !trusts(old))
+    }
+  }
+
+  /// When it has changed who is trusted, connections that stand are judged again.
+  @Test func standingConnectionsAreJudgedAgain() async throws {
+    let files = try await makeCertificates()
+    let trusted = NIOLockedValueBox(["alice", "mallory"])
+    let tls = try TLSSettings(
+      certificateChain: .file(files.file("server.pem")), privateKey: .file(files.file("server.key")),
+      clientCertificates: .required { question in
+        for name in trusted.withLockedValue({ $0 }) {
+          let bytes = Array(name.utf8)
+          let leaf = question.chain[0]
+          if leaf.indices.contains(where: { leaf[$0...].starts(with: bytes) }) {
+            return .success(PeerIdentity(commonName: name))
+          }
+        }
+        return .failure(Distrust())
+      })
+    try await withServer { server in
+      let port = try await server.listen(host: "127.0.0.1", port: 0, services: testServices(), tls: tls).port!
+      func stream(_ name: String) -> Task<Int32, any Error> {
+        Task {
+          try await shell(
+            "timeout 20 curl -sN --cacert \(files.file("ca.pem")) --cert \(files.file(name + ".pem")) "
+              + "--key \(files.file(name + ".key")) https://127.0.0.1:\(port)/forever"
+          ).status
+        }
+      }
+      let (alice, mallory) = (stream("alice"), stream("mallory"))
+      #expect(await eventually { tls.certifiedConnectionCount == 2 })
+      tls.judgeAgain(logger: Logger(label: "test"))
+      trusted.withLockedValue { $0 = ["alice"] }
+      #expect(tls.certifiedConnectionCount == 2)
+      tls.judgeAgain(logger: Logger(label: "test"))
+      #expect(try await mallory.value != 124, "the server has closed it")
+      #expect(await eventually { tls.certifiedConnectionCount == 1 })
+      trusted.withLockedValue { $0 = [] }
+      tls.judgeAgain(logger: Logger(label: "test"))
+      #expect(try await alice.value != 124)
+      #expect(await eventually { tls.certifiedConnectionCount == 0 })
+    }
+  }
+
+  @Test func connectionsAreCapped() async throws {
+    var limits = WireLimits()
+    limits.maxConnections = 2
+    let services = testServices(limits: limits)
+    try await withServer { server in
+      let port = try await server.listen(host: "127.0.0.1", port: 0, services: services).port!
+      let streams = (0..<2).map { _ in
+        Task { try await shell("timeout 20 curl -sN http://127.0.0.1:\(port)/forever").status }
+      }
+      #expect(await eventually { server.connectionCount == 2 })
+      #expect(try await shell("curl -s http://127.0.0.1:\(port)/hello").status != 0)
+      #expect(server.connectionCount == 2)
+      await server.stop(grace: .zero)
+      for stream in streams { #expect(try await stream.value != 124) }
     }
   }
 

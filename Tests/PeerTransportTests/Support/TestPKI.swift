@@ -25,12 +25,12 @@ final class TestPKI {
     let store = try TrustStore.load(caPath: authority.certificatePath, crlPath: authority.revocationListPath)
     let settings = try TLSSettings(
       certificateChain: .file(issued.certificatePath), privateKey: .file(issued.keyPath),
-      clientCertificates: .required { chain in
-        store.verify(chainDER: chain, purpose: .client).map { PeerIdentity(commonName: $0.commonName) }
+      clientCertificates: .required { question in
+        store.verify(chainDER: question.chain, purpose: .client).map { PeerIdentity(commonName: $0.commonName) }
           .mapError { $0 as any Error }
       })
-    return PeerTLS(settings: settings) { chain, host in
-      store.verify(chainDER: chain, purpose: .server, hostName: PeerName(host))
+    return PeerTLS(settings: settings) { question in
+      store.verify(chainDER: question.chain, purpose: .server, hostName: question.host.map { PeerName($0) })
         .map { PeerIdentity(commonName: $0.commonName) }.mapError { $0 as any Error }
     }
   }
