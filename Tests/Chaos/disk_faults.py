@@ -4,7 +4,6 @@ The library failing_disk.so is loaded into every member; a file per member says 
 as it must when its log cannot be synced, is started again on a healthy disk; one whose data are damaged is replaced.
 """
 
-import resource
 import time
 
 import shared
@@ -102,20 +101,6 @@ def disk_full_store(chaos, random):
     _disk(chaos, victim, ("write", "ENOSPC", STORE))
     yield f"{victim} has no room for its store"
     _disk(chaos, victim, None)
-
-
-@fault("descriptors", hold=(1.0, 5.0), needs="disk")
-def descriptors(chaos, random):
-    """None is left: connections that exist are served, new ones wait."""
-    victim = random.choice(chaos.cluster.members)
-    process = victim.process.pid
-    before = resource.prlimit(process, resource.RLIMIT_NOFILE)
-    resource.prlimit(process, resource.RLIMIT_NOFILE, (8, before[1]))
-    yield f"{victim} has no descriptor left"
-    if victim.is_running:
-        resource.prlimit(process, resource.RLIMIT_NOFILE, before)
-    else:
-        raise AssertionError(f"{victim} ended for want of descriptors:\n{tail(victim.log)}")
 
 
 # ---- Damage ----------------------------------------------------------------------------------------------------------

@@ -232,12 +232,13 @@ class Tokens(Servers):
             ):
                 client.ask("/v3/auth/" + path, body)
             token = client.ask("/v3/auth/authenticate", {"name": "root", "password": "r"})["token"]
-            for headers in (
+            # A lock of its own each time: nobody gives one back.
+            for number, headers in enumerate((
                 {}, {"Authorization": "nonsense"}, {"Authorization": token}, {"Grpc-Metadata-Token": token},
                 {"authorization": token},
-            ):
+            )):
                 for path, body in (
-                    ("/v3/kv/range", {"key": K}), ("/v3/lock/lock", {"name": encoded("l")}),
+                    ("/v3/kv/range", {"key": K}), ("/v3/lock/lock", {"name": encoded(f"l{number}")}),
                     ("/v3/auth/user/list", {}),
                 ):
                     status, answer = client.post(path, body, headers)

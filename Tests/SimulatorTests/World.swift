@@ -81,8 +81,10 @@ final class World {
       try settleMembers()
     }
     clients.isStopped = true
-    try run(until: now + 12_000 * Self.millisecond)
-    checkEnd()
+    try run(until: now + 11_000 * Self.millisecond)
+    let newest = newestAppliedIndex
+    try run(until: now + 1_000 * Self.millisecond)
+    checkEnd(appliedByAll: newest)
   }
 
   func begin() throws {

@@ -74,7 +74,12 @@ final class SimulatedStore {
         switch barrier {
         case .failure(let error): completion(.failure(error))
         case .success:
-          do throws(KeyspaceError) { completion(.success(try body(member.life!.machine))) } catch {
+          do throws(KeyspaceError) {
+            completion(.success(try body(member.life!.machine)))
+          } catch .compacted {
+            // A compaction has overtaken a walk at one revision: it begins anew, as after any failure.
+            completion(.failure(.timedOut))
+          } catch {
             world.oracle.violate("a sidecar's read is refused: \(error)")
           }
         }
