@@ -59,6 +59,7 @@ class ClusterLedger(Ledger):
     def __init__(self, oracle):
         super().__init__(oracle)
         self.lost_deletes = []
+        self.suspects = {}          # revision of a delete that nobody was told of → the lost ones that it may have been
 
     def finish(self, operation, fate, revision=None, deleted=None):
         super().finish(operation, fate, revision, deleted)
@@ -76,8 +77,19 @@ class ClusterLedger(Ledger):
     def _unacknowledged(self, found, revision):
         if any(kind == PUT for kind, _, _ in found):
             return super()._unacknowledged(found, revision)
-        for operation in self.lost_deletes:
-            if operation.revision is None and self.state.effect(operation, revision) == found:
+        self.suspects[revision] = [
+            operation for operation in self.lost_deletes if self.state.effect(operation, revision) == found]
+        return self._assign(revision, set())
+
+    def _assign(self, revision, asked):
+        """Finds a lost delete for a revision. Several may look the same there, and one that was taken for an earlier
+        revision may be needed for this one: then another takes its place (an augmenting path of the matching)."""
+        for operation in self.suspects[revision]:
+            if operation.number in asked:
+                continue
+            asked.add(operation.number)
+            if operation.revision is None or self._assign(operation.revision, asked):
+                operation.revision = revision
                 return operation
         return None
 

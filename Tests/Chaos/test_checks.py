@@ -104,6 +104,29 @@ class Readings(unittest.TestCase):
         self.ledger.seen[8], self.ledger.last = 8.0, 8
         self.assertIn("not explained", "".join(list(reading_violations(self.ledger, [], 8)) + self.ledger.violations))
 
+    def test_a_delete_that_was_taken_for_another_one(self):
+        """Both are lost. The one that names a range came later than the other, though it was sent before."""
+        self.write("delete", None, ("delete", b"p", b"r"))
+        self.write("delete", None, ("delete", b"p", b""))
+        for revision, key in ((8, b"p"), (10, b"p"), (11, b"q")):
+            self.write("put", revision, ("put", key, b"%d." % (len(self.ledger.operations) + 1), 0))
+        puts = {8: (b"p", made(8, 8)), 10: (b"p", made(9, 10)), 11: (b"q", made(10, 11))}
+        for revision, (key, put) in puts.items():
+            self.ledger.events[revision] = [(PUT, key, put)]
+        self.ledger.events[9] = [(DELETE, b"p", None)]
+        self.ledger.events[12] = [(DELETE, b"p", None), (DELETE, b"q", None)]
+        self.ledger.seen.update({revision: float(revision) for revision in range(8, 13)})
+        self.ledger.last = 12
+        self.assertEqual(list(reading_violations(self.ledger, [], 12)) + self.ledger.violations, [])
+        # A third one has nobody left.
+        self.ledger.events[13] = [(PUT, b"p", made(11, 13))]
+        self.write("put", 13, ("put", b"p", b"11.", 0))
+        self.ledger.events[14] = [(DELETE, b"p", None)]
+        self.ledger.seen.update({13: 13.0, 14: 14.0})
+        self.ledger.last = 14
+        self.ledger.replay(14)
+        self.assertEqual(len(self.ledger.violations), 1)
+
     def test_one_revision_for_two_writes(self):
         self.write("put", 4, ("put", b"q", b"6.", 0))
         self.assertIn("revision 4 was answered to", self.violations()[0])
