@@ -2,7 +2,8 @@ import Foundation
 import Testing
 
 /// Whole clusters under all faults at once. `SIMULATOR_SEEDS=10000` runs that many, `SIMULATOR_SEED=…` one again, with the
-/// trace of its last moments.
+/// trace of its last moments. Under `SWIFT_DETERMINISTIC_HASHING=1` a seed is the same run each time; without it the order
+/// of a dictionary's keys may differ.
 @Suite("Simulator", .serialized)
 struct SimulatorTests {
   private static let defaultSeeds = 200
