@@ -71,10 +71,14 @@ package struct ForwardTable: Sendable {
   }
 }
 
-/// A leader's side: which numbers it has taken in its term.
+/// A leader's side: which numbers it has taken in its term. One that was overtaken, because a connection took it along
+/// when it broke, is taken when it comes again.
 package struct ForwardIntake: Sendable {
+  /// Of one member, the newest lives' numbers are remembered: more do not have messages under way.
+  private static let maxSessions = 8
+
   private var term: Term = 0
-  private var taken: [NodeID: (session: UInt64, sequence: UInt64)] = [:]
+  private var taken: [NodeID: [(session: UInt64, sequences: SequenceSet)]] = [:]
 
   package init() {}
 
@@ -86,10 +90,15 @@ package struct ForwardIntake: Sendable {
 
   /// False for what was taken before.
   package mutating func takes(_ origin: ProposalOrigin) -> Bool {
-    if let last = taken[origin.memberID], last.session == origin.session, origin.sequence <= last.sequence {
-      return false
+    var sessions = taken.removeValue(forKey: origin.memberID) ?? []
+    defer { taken[origin.memberID] = sessions }
+    guard let place = sessions.firstIndex(where: { $0.session == origin.session }) else {
+      sessions.append((origin.session, SequenceSet([origin.sequence...origin.sequence])))
+      if sessions.count > Self.maxSessions { sessions.removeFirst() }
+      return true
     }
-    taken[origin.memberID] = (origin.session, origin.sequence)
+    if sessions[place].sequences.contains(origin.sequence) { return false }
+    sessions[place].sequences.insert(origin.sequence)
     return true
   }
 }

@@ -1,3 +1,5 @@
+import Primitives
+
 /// Who must acknowledge what: every subscriber's committed record, and the names that policies add.
 ///
 /// An eviction of a cache waits for the names its policy lists and for every name that ever subscribed to that cache

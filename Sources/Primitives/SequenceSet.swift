@@ -1,5 +1,3 @@
-import Primitives
-
 /// A set of sequence numbers kept as ranges: sorted, disjoint, and with at least one number missing between neighbours.
 /// Memory and time grow with the number of holes, not of members.
 package struct SequenceSet: Hashable, Sendable {
@@ -82,7 +80,7 @@ package struct SequenceSet: Hashable, Sendable {
   }
 
   /// As distances: of each range's start from the end before it (from `base` at first), and its length less one.
-  func encode(from base: UInt64, into writer: inout ByteWriter) {
+  package func encode(from base: UInt64, into writer: inout ByteWriter) {
     writer.writeCount(ranges.count)
     var previous = base
     for range in ranges {
@@ -94,7 +92,7 @@ package struct SequenceSet: Hashable, Sendable {
 
   /// Refuses ranges that touch, overlap or overflow: every set has one encoding. `minimumGap` is the least distance of
   /// the first range from `base`.
-  init(from base: UInt64, minimumGap: UInt64, decoding reader: inout ByteReader) throws(DecodingFailure) {
+  package init(from base: UInt64, minimumGap: UInt64, decoding reader: inout ByteReader) throws(DecodingFailure) {
     var previous = base
     var minimum = minimumGap
     for _ in 0..<(try reader.readCount(minimumSize: 2)) {
